@@ -1,0 +1,189 @@
+"""Streaming blobs in and out: bounded memory, checked while they flow, threads for the work.
+
+An upload is inspected as it arrives and refused at the first wrong byte; the refusal is answered
+only after the rest was read, up to a bound, because a client that is still sending would see a
+reset instead of the reason. A download is read in 1 MiB steps, whole or by one byte range.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from uuid import UUID
+
+from fastapi import Request
+from fastapi.responses import Response, StreamingResponse
+
+from app.domain.errors import (
+    DigestMismatchError,
+    InvalidRequestError,
+    RangeNotSatisfiableError,
+    TooLargeError,
+    UpdateRefusedError,
+)
+from app.services.checkpoints import Blob, NewBlob
+from app.storage.artifacts import CHUNK_BYTES, READ_AHEAD_BYTES, Artifacts
+from app.storage.staging import BlobWriter
+from hansa_core.inspection import UpdateInspector
+from hansa_core.layouts import Layout
+from hansa_core.problems import CoreError
+
+MEDIA_TYPE = "application/octet-stream"
+MAX_DRAINED_BYTES = 256 * 2**20  # of a refused upload; a longer one is cut off
+
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+async def receive(
+    request: Request,
+    artifacts: Artifacts,
+    federation_id: UUID,
+    digest: str,
+    *,
+    expected: Layout | None,
+    max_bytes: int,
+) -> NewBlob:
+    """Store the request's body as the artifact `digest`, durable when this returns.
+
+    Raises:
+        TooLargeError: announced longer than `max_bytes`.
+        UpdateRefusedError: not tensors, not those of `expected`, or not finite.
+        DigestMismatchError: the bytes are others than announced.
+        StorageUnavailableError: the store failed.
+    """
+    if not _DIGEST.fullmatch(digest):
+        raise InvalidRequestError(f"digest {digest[:80]!r} is not 64 lower-case hex characters")
+    announced = _announced_size(request)
+    if announced > max_bytes:
+        raise TooLargeError(f"the body has {announced} bytes, {max_bytes} are allowed")
+    inspector = UpdateInspector(expected, max_bytes)
+    body = _body(request)
+    with await asyncio.to_thread(artifacts.begin, federation_id) as writer:
+        try:
+            await _take(body, inspector, writer)
+            inspection = await asyncio.to_thread(inspector.finish)
+            if inspection.digest_hex != digest:
+                raise DigestMismatchError(
+                    f"the body's SHA-256 is {inspection.digest_hex}, announced was {digest}"
+                )
+        except CoreError as error:
+            await drain(request)
+            raise UpdateRefusedError(str(error)) from error
+        await asyncio.to_thread(writer.commit, digest)
+    return NewBlob(digest=digest, size=inspection.size, layout=inspection.layout)
+
+
+def send(request: Request, artifacts: Artifacts, blob: Blob, *, filename: str) -> Response:
+    """Return the blob as a response: whole, one range of it, or 304 when the client has it.
+
+    Raises:
+        RangeNotSatisfiableError: the range asked for is not within the blob.
+    """
+    etag = f'"{blob.digest}"'
+    headers = {
+        "ETag": etag,
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, immutable",
+        "Content-Disposition": f'attachment; filename="{filename}"',
+    }
+    if request.headers.get("if-none-match") == etag:
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    start, stop = 0, blob.size
+    status = HTTPStatus.OK
+    wanted = request.headers.get("range")
+    if wanted is not None and request.headers.get("if-range", etag) == etag:
+        start, stop = _parse_range(wanted, blob.size)
+        status = HTTPStatus.PARTIAL_CONTENT
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{blob.size}"
+    headers["Content-Length"] = str(stop - start)
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=headers, media_type=MEDIA_TYPE)
+    return StreamingResponse(
+        _chunks(artifacts, blob, start, stop), status, headers, media_type=MEDIA_TYPE
+    )
+
+
+async def drain(request: Request) -> None:
+    """Read and drop the rest of a body that is about to be refused, when it is not too long."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) <= MAX_DRAINED_BYTES:
+        async for _ in request.stream():
+            pass
+
+
+async def _take(
+    body: AsyncIterator[bytearray], inspector: UpdateInspector, writer: BlobWriter
+) -> None:
+    """Check and write the body; one chunk is worked on while the next one arrives."""
+
+    def work(chunk: bytearray) -> None:
+        inspector.feed(chunk)
+        writer.write(chunk)
+
+    working: asyncio.Task[None] | None = None
+    try:
+        async for chunk in body:
+            if working is not None:
+                await working
+            working = asyncio.create_task(asyncio.to_thread(work, chunk))
+    finally:
+        if working is not None:
+            await working
+
+
+async def _body(request: Request) -> AsyncIterator[bytearray]:
+    """Yield the request's body in pieces of at least CHUNK_BYTES, but for the last one."""
+    pending = bytearray()
+    async for piece in request.stream():
+        pending += piece
+        if len(pending) >= CHUNK_BYTES:
+            yield pending
+            pending = bytearray()
+    if pending:
+        yield pending
+
+
+async def _chunks(artifacts: Artifacts, blob: Blob, start: int, stop: int) -> AsyncIterator[bytes]:
+    """Yield bytes [start, stop); the store is only touched from threads."""
+    opened = artifacts.open(
+        blob.federation_id, blob.digest, read_ahead_bytes=min(READ_AHEAD_BYTES, stop - start)
+    )
+    reader = await asyncio.to_thread(opened.__enter__)
+
+    def read(offset: int) -> bytes:
+        buffer = bytearray(min(CHUNK_BYTES, stop - offset))
+        reader.read_at(memoryview(buffer), offset)
+        return bytes(buffer)
+
+    try:
+        for offset in range(start, stop, CHUNK_BYTES):
+            yield await asyncio.to_thread(read, offset)
+    finally:
+        await asyncio.to_thread(opened.__exit__, None, None, None)
+
+
+def _announced_size(request: Request) -> int:
+    text = request.headers.get("content-length", "")
+    if not text.isdecimal():
+        raise InvalidRequestError(
+            f"Content-Length is {text or 'missing'}; an upload has to announce its size in bytes"
+        )
+    return int(text)
+
+
+def _parse_range(text: str, size: int) -> tuple[int, int]:
+    """Return (start, stop) of a single range (RFC 9110, section 14.1.2)."""
+    match = _RANGE.fullmatch(text.strip())
+    first, last = match.groups() if match else ("", "")
+    if first:
+        start, stop = int(first), min(int(last) + 1 if last else size, size)
+    elif last:
+        start, stop = max(0, size - int(last)), size
+    else:
+        start, stop = 0, 0
+    if start >= stop:
+        raise RangeNotSatisfiableError(
+            f"Range is {text!r}; one range within the {size} bytes is wanted"
+        )
+    return start, stop

@@ -1,0 +1,145 @@
+"""Every error leaves as application/problem+json (RFC 9457), by one table.
+
+A route declares what it raises with `responses=problems(...)`; handlers here do the rest.
+"""
+
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException
+
+from app.domain import errors
+from hansa_core import wire
+from hansa_core.plans import problems_of
+
+log = structlog.get_logger()
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 2
+
+_STATUS: dict[type[errors.DomainError], HTTPStatus] = {
+    errors.NotFoundError: HTTPStatus.NOT_FOUND,
+    errors.NotAuthenticatedError: HTTPStatus.UNAUTHORIZED,
+    errors.ForbiddenError: HTTPStatus.FORBIDDEN,
+    errors.InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.AlreadyExistsError: HTTPStatus.CONFLICT,
+    errors.IllegalTransitionError: HTTPStatus.CONFLICT,
+    errors.InvitationError: HTTPStatus.FORBIDDEN,
+    errors.SiteNotActiveError: HTTPStatus.FORBIDDEN,
+    errors.SignatureRefusedError: HTTPStatus.FORBIDDEN,
+    errors.TaskClosedError: HTTPStatus.CONFLICT,
+    errors.LeaseLostError: HTTPStatus.CONFLICT,
+    errors.UpdateConflictError: HTTPStatus.CONFLICT,
+    errors.UpdateRefusedError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.UnusableUpdatesError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.IdempotencyKeyReusedError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.SecretAlreadyShownError: HTTPStatus.CONFLICT,
+    errors.TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.RangeNotSatisfiableError: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+    errors.DigestMismatchError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.ArtifactMissingError: HTTPStatus.NOT_FOUND,
+    errors.StorageUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+
+def problems(*kinds: type[errors.DomainError]) -> dict[int | str, dict[str, Any]]:
+    """Return OpenAPI responses for the errors that a route may answer with."""
+    by_status: dict[int | str, dict[str, Any]] = {}
+    for kind in kinds:
+        status = _STATUS[kind]
+        seen = by_status.get(status.value)
+        slugs = f"{seen['description']}, `{kind.slug}`" if seen else f"`{kind.slug}`"
+        by_status[status.value] = {
+            "description": slugs,
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+    return by_status
+
+
+def install(app: FastAPI) -> None:
+    """Make every failure of `app` answer with a problem."""
+    app.add_exception_handler(errors.DomainError, _domain_error)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(ValidationError, _unexpected)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(OperationalError, _database_away)
+    app.add_exception_handler(PoolTimeoutError, _database_away)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def answer(
+    status: HTTPStatus,
+    slug: str,
+    title: str,
+    detail: str,
+    fields: list[wire.FieldError] | None = None,
+) -> JSONResponse:
+    """Return one problem as a response."""
+    problem = wire.Problem(
+        type=f"urn:hansa:problem:{slug}",
+        title=title,
+        status=status.value,
+        detail=detail,
+        slug=slug,
+        errors=fields or [],
+    )
+    headers: dict[str, str] = {}
+    if status is HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return JSONResponse(
+        problem.model_dump(mode="json"), status.value, headers, media_type=MEDIA_TYPE
+    )
+
+
+async def _domain_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, errors.DomainError)
+    fields = [wire.FieldError(path=field.path, message=field.message) for field in error.fields]
+    return answer(_STATUS[type(error)], error.slug, error.title, str(error), fields)
+
+
+async def _invalid_request(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    found = [
+        wire.FieldError(path=path.removeprefix("body."), message=message)
+        for path, message in problems_of(error)
+    ]
+    kind = errors.InvalidRequestError
+    detail = "; ".join(f"{field.path}: {field.message}" for field in found[:3])
+    if len(found) > 3:  # noqa: PLR2004 -- the rest is in `errors`
+        detail += f"; and {len(found) - 3} more"
+    return answer(_STATUS[kind], kind.slug, kind.title, detail, found)
+
+
+async def _http_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    slug = status.phrase.lower().replace(" ", "-")
+    response = answer(status, slug, status.phrase, error.detail)
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _database_away(_request: Request, error: Exception) -> JSONResponse:
+    log.warning("database_unavailable", error=str(error).splitlines()[0])
+    kind = errors.NotReadyError
+    return answer(_STATUS[kind], kind.slug, kind.title, "the database does not answer; try again")
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    log.error("request_crashed", path=request.url.path, exc_info=error)
+    return answer(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "internal-error",
+        "A defect in the hub",
+        "the hub hit an unexpected error and logged it; nothing was changed",
+    )

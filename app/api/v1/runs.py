@@ -1,0 +1,151 @@
+"""Runs, and everything that can be read of them."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query, status
+
+from app.api.dependencies import Access, IdempotencyKey, Now, PageParams, TransactionsDep
+from app.api.pagination import page_of
+from app.api.problems import problems
+from app.domain.errors import (
+    ForbiddenError,
+    IllegalTransitionError,
+    InvalidRequestError,
+    NotFoundError,
+)
+from app.domain.permissions import Action
+from app.services import idempotency, reports, runs
+from hansa_core import wire
+
+router = APIRouter(prefix="/v1/federations/{federation}/runs", tags=["runs"])
+
+READING = problems(NotFoundError, ForbiddenError)
+CHANGING = problems(NotFoundError, ForbiddenError, IllegalTransitionError)
+
+
+@router.post(
+    "",
+    status_code=status.HTTP_201_CREATED,
+    responses=problems(NotFoundError, ForbiddenError, InvalidRequestError),
+)
+def create_run(
+    body: wire.RunCreate,
+    access: Access,
+    transactions: TransactionsDep,
+    key: IdempotencyKey,
+    now: Now,
+) -> wire.Run:
+    """Create a run from a plan. Every wrong field of the plan is reported at once."""
+    access.require(Action.RUN)
+    with transactions.begin("create_run") as tx:
+        return idempotency.once(
+            tx,
+            key,
+            wire.Run,
+            lambda: runs.create(
+                tx, access.federation_id, body, user_id=access.principal.user_id, now=now
+            ),
+        )
+
+
+@router.get("", responses=READING)
+def list_runs(
+    access: Access, transactions: TransactionsDep, page: PageParams
+) -> wire.Page[wire.Run]:
+    """List runs, newest first."""
+    access.require(Action.READ)
+    with transactions.begin("list_runs") as tx:
+        found = runs.list_runs(tx, access.federation_id, before=page.id(), limit=page.fetch)
+    return page_of(found, page.limit, lambda run: run.id)
+
+
+@router.get("/{run_id}", responses=READING)
+def get_run(run_id: UUID, access: Access, transactions: TransactionsDep) -> wire.Run:
+    """Return one run; `state_reason` says what it waits for."""
+    access.require(Action.READ)
+    with transactions.begin("get_run") as tx:
+        return runs.get(tx, access.federation_id, run_id)
+
+
+@router.post("/{run_id}/start", responses=CHANGING)
+def start_run(run_id: UUID, access: Access, transactions: TransactionsDep) -> wire.Run:
+    """Queue a draft. Repeating it changes nothing."""
+    access.require(Action.RUN)
+    with transactions.begin("start_run") as tx:
+        return runs.start(tx, access.federation_id, run_id)
+
+
+@router.post("/{run_id}/cancel", responses=CHANGING)
+def cancel_run(run_id: UUID, access: Access, transactions: TransactionsDep, now: Now) -> wire.Run:
+    """End a run; its sites stop within one heartbeat. Repeating it changes nothing."""
+    access.require(Action.RUN)
+    with transactions.begin("cancel_run") as tx:
+        return runs.cancel(tx, access.federation_id, run_id, by=access.principal.email, now=now)
+
+
+@router.get("/{run_id}/rounds", responses=READING)
+def list_rounds(
+    run_id: UUID, access: Access, transactions: TransactionsDep, page: PageParams
+) -> wire.Page[wire.Round]:
+    """List rounds, ascending by number."""
+    access.require(Action.READ)
+    with transactions.begin("list_rounds") as tx:
+        found = reports.list_rounds(
+            tx,
+            access.federation_id,
+            run_id,
+            after=page.number() or 0,
+            limit=page.fetch,
+        )
+    return page_of(found, page.limit, lambda row: row.number)
+
+
+@router.get("/{run_id}/rounds/{number}", responses=READING)
+def get_round(
+    run_id: UUID, number: int, access: Access, transactions: TransactionsDep
+) -> wire.RoundDetail:
+    """Return one round with every site's part in it, failures and tracebacks included."""
+    access.require(Action.READ)
+    with transactions.begin("get_round") as tx:
+        return reports.get_round(tx, access.federation_id, run_id, number)
+
+
+@router.get("/{run_id}/metrics", responses=READING)
+def list_metrics(
+    run_id: UUID, access: Access, transactions: TransactionsDep, page: PageParams
+) -> wire.Page[wire.MetricPoint]:
+    """List metrics in the order they came; `round_number` names the checkpoint, 0 the base."""
+    access.require(Action.READ)
+    with transactions.begin("list_metrics") as tx:
+        found = reports.list_metrics(
+            tx,
+            access.federation_id,
+            run_id,
+            after=page.number() or 0,
+            limit=page.fetch,
+        )
+    rows = page_of(found, page.limit, lambda item: item[0])
+    return wire.Page(items=[point for _, point in rows.items], next_cursor=rows.next_cursor)
+
+
+@router.get("/{run_id}/updates", responses=READING)
+def list_updates(
+    run_id: UUID,
+    access: Access,
+    transactions: TransactionsDep,
+    page: PageParams,
+    round_number: Annotated[int | None, Query(alias="round", ge=1)] = None,
+) -> wire.Page[wire.Update]:
+    """List updates, oldest first, with what it takes to verify their signatures offline."""
+    access.require(Action.READ)
+    with transactions.begin("list_updates") as tx:
+        found = reports.list_updates(
+            tx,
+            access.federation_id,
+            run_id,
+            round_number=round_number,
+            after=page.id(),
+            limit=page.fetch,
+        )
+    return page_of(found, page.limit, lambda update: update.id)

@@ -1,0 +1,96 @@
+"""The sites of a federation, as its people see and govern them."""
+
+from datetime import timedelta
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Body, Depends
+
+from app.api.dependencies import Access, Now, PageParams, SettingsDep, TransactionsDep
+from app.api.pagination import page_of
+from app.api.problems import problems
+from app.domain.errors import (
+    ForbiddenError,
+    IllegalTransitionError,
+    InvalidRequestError,
+    NotAuthenticatedError,
+    NotFoundError,
+)
+from app.services import sites
+from app.services.sites import Change, Presence
+from hansa_core import wire
+
+router = APIRouter(prefix="/v1/federations/{federation}/sites", tags=["sites"])
+
+
+async def _presence(settings: SettingsDep, now: Now) -> Presence:
+    return Presence(now, timedelta(seconds=settings.site_online_seconds))
+
+
+PresenceDep = Annotated[Presence, Depends(_presence)]
+
+NO_REASON = wire.SiteStateChange()  # the body may be left out
+
+
+@router.get(
+    "",
+    responses=problems(NotAuthenticatedError, ForbiddenError, NotFoundError, InvalidRequestError),
+)
+def list_sites(
+    access: Access, transactions: TransactionsDep, page: PageParams, presence: PresenceDep
+) -> wire.Page[wire.Site]:
+    """Return the federation's sites, newest first."""
+    with transactions.begin("list_sites") as tx:
+        found = sites.list_all(tx, access, presence, before=page.id(), limit=page.fetch)
+    return page_of(found, page.limit, lambda site: site.id)
+
+
+@router.get("/{site_id}", responses=problems(NotAuthenticatedError, ForbiddenError, NotFoundError))
+def get_site(
+    site_id: UUID, access: Access, transactions: TransactionsDep, presence: PresenceDep
+) -> wire.Site:
+    """Return one site."""
+    with transactions.begin("get_site") as tx:
+        return sites.get(tx, access, site_id, presence)
+
+
+@router.post(
+    "/{site_id}/{change}",
+    responses=problems(
+        NotAuthenticatedError,
+        ForbiddenError,
+        NotFoundError,
+        InvalidRequestError,
+        IllegalTransitionError,
+    ),
+)
+def change_site(
+    site_id: UUID,
+    change: Change,
+    access: Access,
+    transactions: TransactionsDep,
+    presence: PresenceDep,
+    request: Annotated[wire.SiteStateChange, Body()] = NO_REASON,
+) -> wire.Site:
+    """Approve, suspend, reinstate or revoke a site. For owners and operators.
+
+    It holds from the site's next request on. Doing again what was done changes nothing.
+    """
+    with transactions.begin("change_site") as tx:
+        return sites.change(tx, access, site_id, change, request, presence)
+
+
+@router.put(
+    "/{site_id}/labels",
+    responses=problems(NotAuthenticatedError, ForbiddenError, NotFoundError, InvalidRequestError),
+)
+def put_site_labels(
+    site_id: UUID,
+    request: wire.SiteLabels,
+    access: Access,
+    transactions: TransactionsDep,
+    presence: PresenceDep,
+) -> wire.Site:
+    """Replace a site's labels. For owners and operators."""
+    with transactions.begin("put_site_labels") as tx:
+        return sites.put_labels(tx, access, site_id, request, presence)

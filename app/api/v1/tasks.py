@@ -1,0 +1,229 @@
+"""Routes a data site polls. Thin: parse, call one service, answer."""
+
+from datetime import timedelta
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Query, Request, Response, status
+
+from app.api import blobs
+from app.api.dependencies import (
+    ArtifactsDep,
+    BellDep,
+    CurrentSite,
+    Now,
+    SettingsDep,
+    TransactionsDep,
+)
+from app.api.problems import problems
+from app.api.v1.artifacts import DOWNLOAD, UPLOAD_BODY, DigestPath
+from app.domain.clock import utc_now
+from app.domain.errors import (
+    ArtifactMissingError,
+    DigestMismatchError,
+    DomainError,
+    InvalidRequestError,
+    LeaseLostError,
+    NotAuthenticatedError,
+    NotFoundError,
+    RangeNotSatisfiableError,
+    SignatureRefusedError,
+    SiteNotActiveError,
+    TaskClosedError,
+    TooLargeError,
+    UpdateConflictError,
+    UpdateRefusedError,
+)
+from app.services import checkpoints, tasks
+from hansa_core import wire
+
+router = APIRouter(
+    prefix="/v1/tasks",
+    tags=["tasks"],
+    responses=problems(NotAuthenticatedError, SiteNotActiveError),
+)
+
+RETRY_AFTER = "1"  # seconds; a site that found nothing asks again, with its own jitter
+
+HOLDING = problems(NotFoundError, TaskClosedError, LeaseLostError)
+ANSWERING = problems(
+    NotFoundError,
+    TaskClosedError,
+    LeaseLostError,
+    UpdateConflictError,
+    InvalidRequestError,
+    SignatureRefusedError,
+    ArtifactMissingError,
+    UpdateRefusedError,
+)
+
+
+@router.post(
+    "/claim",
+    response_model=wire.Task,
+    responses={status.HTTP_204_NO_CONTENT: {"description": "Nothing to do yet."}},
+)
+async def claim_task(
+    body: wire.ClaimRequest,
+    site: CurrentSite,
+    transactions: TransactionsDep,
+    bell: BellDep,
+    settings: SettingsDep,
+    wait_seconds: Annotated[float, Query(ge=0)] = 0,
+) -> wire.Task | Response:
+    """Lease the site's oldest unfinished task, waiting for one. Repeating renews the lease.
+
+    A waiting claim costs no thread and no database connection: it sleeps on the doorbell and
+    looks into the database only before the wait and when rung.
+    """
+    lease_for = timedelta(seconds=settings.task_lease_seconds)
+    online_for = timedelta(seconds=settings.site_online_seconds)
+    seconds = min(wait_seconds, settings.claim_wait_seconds)
+    async for _ in bell.rings(site.id, seconds=seconds):
+        task = await transactions.run(
+            "claim_task",
+            lambda tx: tasks.claim(
+                tx, site, body, now=utc_now(), lease_for=lease_for, online_for=online_for
+            ),
+        )
+        if task is not None:
+            return task
+    return Response(status_code=status.HTTP_204_NO_CONTENT, headers={"Retry-After": RETRY_AFTER})
+
+
+@router.post("/{task_id}/heartbeat", responses=problems(NotFoundError, LeaseLostError))
+def renew_lease(
+    task_id: UUID,
+    body: wire.Heartbeat,
+    site: CurrentSite,
+    transactions: TransactionsDep,
+    settings: SettingsDep,
+    now: Now,
+) -> wire.HeartbeatReply:
+    """Renew the lease and tell the progress; the answer may ask the site to stop."""
+    lease_for = timedelta(seconds=settings.task_lease_seconds)
+    online_for = timedelta(seconds=settings.site_online_seconds)
+    with transactions.begin("renew_lease") as tx:
+        return tasks.renew(
+            tx, task_id, site.id, body, now=now, lease_for=lease_for, online_for=online_for
+        )
+
+
+@router.get(
+    "/{task_id}/checkpoint",
+    response_class=Response,
+    responses={
+        **problems(NotFoundError, RangeNotSatisfiableError),
+        status.HTTP_200_OK: DOWNLOAD,
+        status.HTTP_206_PARTIAL_CONTENT: DOWNLOAD,
+    },
+)
+def download_task_checkpoint(
+    task_id: UUID,
+    request: Request,
+    site: CurrentSite,
+    artifacts: ArtifactsDep,
+    transactions: TransactionsDep,
+) -> Response:
+    """Send the global model that the task starts from."""
+    with transactions.begin("find_task_checkpoint") as tx:
+        blob = tasks.find_checkpoint_blob(tx, task_id, site.id)
+    return blobs.send(request, artifacts, blob, filename=f"{blob.digest[:16]}.safetensors")
+
+
+@router.put(
+    "/{task_id}/artifacts/{digest}",
+    status_code=status.HTTP_201_CREATED,
+    openapi_extra=UPLOAD_BODY,
+    responses=problems(
+        NotFoundError,
+        TaskClosedError,
+        LeaseLostError,
+        TooLargeError,
+        UpdateRefusedError,
+        DigestMismatchError,
+    ),
+)
+async def upload_update(
+    task_id: UUID,
+    digest: DigestPath,
+    request: Request,
+    response: Response,
+    site: CurrentSite,
+    artifacts: ArtifactsDep,
+    transactions: TransactionsDep,
+    settings: SettingsDep,
+    now: Now,
+    lease_token: Annotated[UUID, Header(alias="X-Hansa-Lease")],
+) -> wire.BlobReceipt:
+    """Store the update's bytes; wrong tensors, NaN and infinity are refused as they arrive."""
+    try:
+        ticket = await transactions.run(
+            "open_upload",
+            lambda tx: tasks.open_upload(tx, task_id, site.id, lease_token=lease_token),
+        )
+    except DomainError:
+        await blobs.drain(request)
+        raise
+    blob = await blobs.receive(
+        request,
+        artifacts,
+        ticket.federation_id,
+        digest,
+        expected=ticket.layout,
+        max_bytes=settings.max_artifact_bytes,
+    )
+    receipt, created = await transactions.run(
+        "record_artifact",
+        lambda tx: checkpoints.record_artifact(tx, ticket.federation_id, blob, now=now),
+    )
+    if not created:
+        response.status_code = status.HTTP_200_OK
+    return receipt
+
+
+@router.put("/{task_id}/update", status_code=status.HTTP_201_CREATED, responses=ANSWERING)
+def submit_update(
+    task_id: UUID,
+    body: wire.SignedUpdate,
+    site: CurrentSite,
+    transactions: TransactionsDep,
+    now: Now,
+    response: Response,
+) -> wire.TaskReceipt:
+    """Record that an uploaded blob is this task's update. The same manifest again answers 200."""
+    with transactions.begin("submit_update") as tx:
+        receipt, created = tasks.submit_update(tx, task_id, site, body, now=now)
+    if not created:
+        response.status_code = status.HTTP_200_OK
+    return receipt
+
+
+@router.put("/{task_id}/evaluation", status_code=status.HTTP_201_CREATED, responses=ANSWERING)
+def submit_evaluation(
+    task_id: UUID,
+    body: wire.SignedEvaluation,
+    site: CurrentSite,
+    transactions: TransactionsDep,
+    now: Now,
+    response: Response,
+) -> wire.TaskReceipt:
+    """Record the metrics of an evaluation task. The same report again answers 200."""
+    with transactions.begin("submit_evaluation") as tx:
+        receipt, created = tasks.submit_evaluation(tx, task_id, site, body, now=now)
+    if not created:
+        response.status_code = status.HTTP_200_OK
+    return receipt
+
+
+@router.post("/{task_id}/failure", status_code=status.HTTP_204_NO_CONTENT, responses=HOLDING)
+def report_failure(
+    task_id: UUID,
+    body: wire.TaskFailure,
+    site: CurrentSite,
+    transactions: TransactionsDep,
+    now: Now,
+) -> None:
+    """Say why the site cannot do the task; the researcher reads the traceback."""
+    with transactions.begin("report_failure") as tx:
+        tasks.fail(tx, task_id, site, body, now=now)

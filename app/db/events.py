@@ -1,0 +1,59 @@
+"""Events: append-only, numbered in commit order within a federation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, insert, select
+from sqlalchemy.orm import Session
+
+from app.db.models import Event
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event that is not written yet."""
+
+    federation_id: UUID
+    run_id: UUID | None
+    kind: str  # past tense, dotted
+    data: dict[str, Any]
+
+
+def append(session: Session, events: Sequence[NewEvent]) -> None:
+    """Write `events` in order, last in the transaction.
+
+    The advisory lock of each federation is held until the commit: whoever gets a higher id
+    commits later.
+    """
+    if not events:
+        return
+    session.flush()
+    for federation_id in sorted({event.federation_id for event in events}):
+        session.execute(
+            select(func.pg_advisory_xact_lock(func.hashtextextended(str(federation_id), 0)))
+        )
+    session.execute(
+        insert(Event),
+        [
+            {
+                "federation_id": event.federation_id,
+                "run_id": event.run_id,
+                "kind": event.kind,
+                "data": event.data,
+                "at": func.clock_timestamp(),
+            }
+            for event in events
+        ],
+    )
+
+
+def after(
+    session: Session, federation_id: UUID, *, last_id: int, run_id: UUID | None, limit: int
+) -> Sequence[Event]:
+    """Return the oldest events after `last_id`, at most `limit`."""
+    query = select(Event).where(Event.federation_id == federation_id, Event.id > last_id)
+    if run_id is not None:
+        query = query.where(Event.run_id == run_id)
+    return session.scalars(query.order_by(Event.id).limit(limit)).all()

@@ -1,0 +1,15 @@
+"""Deletes of rows whose time is over."""
+
+from datetime import datetime
+
+from sqlalchemy import delete
+from sqlalchemy.orm import Session
+
+from app.db.models import IdempotencyKey, SiteChallenge, SiteToken
+
+
+def delete_expired(session: Session, *, now: datetime, answers_before: datetime) -> None:
+    """Delete expired challenges and site tokens, and answers remembered before a time."""
+    session.execute(delete(SiteChallenge).where(SiteChallenge.expires_at < now))
+    session.execute(delete(SiteToken).where(SiteToken.expires_at < now))
+    session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < answers_before))

@@ -1,0 +1,183 @@
+"""Rows of sites, their keys, challenges and access tokens.
+
+Whoever changes a site's state or key holds the site's row lock. Reads for people name the
+federation; reads for a site start at its token or its key.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, Select, delete, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.db.models import Federation, Site, SiteChallenge, SiteKey, SiteToken
+
+
+def insert_site(session: Session, **columns: Any) -> Site | None:  # noqa: ANN401 -- column values
+    """Return the new site, or None when its federation has one of that name."""
+    statement = (
+        insert(Site)
+        .values(**columns)
+        .on_conflict_do_nothing(index_elements=[Site.federation_id, Site.name])
+    )
+    return session.scalars(statement.returning(Site)).one_or_none()
+
+
+def insert_key(session: Session, **columns: Any) -> SiteKey | None:  # noqa: ANN401 -- column values
+    """Return the new key, or None when some site, perhaps long ago, had the same."""
+    statement = (
+        insert(SiteKey)
+        .values(**columns)
+        .on_conflict_do_nothing(index_elements=[SiteKey.public_key])
+    )
+    return session.scalars(statement.returning(SiteKey)).one_or_none()
+
+
+def owner_of_key(session: Session, public_key: bytes) -> Row[tuple[SiteKey, Site]] | None:
+    """Return the key, retired or not, with its site."""
+    query = select(SiteKey, Site).join(Site, Site.id == SiteKey.site_id)
+    return session.execute(query.where(SiteKey.public_key == public_key)).one_or_none()
+
+
+def list_sites(
+    session: Session, federation_id: UUID, *, before: UUID | None, limit: int
+) -> Sequence[Row[tuple[Site, str]]]:
+    """Return the federation's sites with the fingerprint of the key in force, newest first."""
+    query = _with_fingerprint().where(Site.federation_id == federation_id)
+    if before is not None:
+        query = query.where(Site.id < before)
+    return session.execute(query.order_by(Site.id.desc()).limit(limit)).all()
+
+
+def find_site(session: Session, federation_id: UUID, site_id: UUID) -> Row[tuple[Site, str]] | None:
+    query = _with_fingerprint().where(Site.id == site_id, Site.federation_id == federation_id)
+    return session.execute(query).one_or_none()
+
+
+def lock_site(session: Session, federation_id: UUID, site_id: UUID) -> Row[tuple[Site, str]] | None:
+    """Return the site, locked, with the fingerprint of the key in force."""
+    query = _with_fingerprint().where(Site.id == site_id, Site.federation_id == federation_id)
+    locked = query.with_for_update(of=Site, key_share=True)
+    return session.execute(locked.execution_options(populate_existing=True)).one_or_none()
+
+
+def site_exists(session: Session, site_id: UUID) -> bool:
+    return session.scalars(select(Site.id).where(Site.id == site_id)).one_or_none() is not None
+
+
+def find_with_slug(session: Session, site_id: UUID) -> Row[tuple[Site, str, str]]:
+    """Return the site with its fingerprint and its federation's slug."""
+    query = (
+        select(Site, SiteKey.fingerprint, Federation.slug)
+        .join(SiteKey, (SiteKey.site_id == Site.id) & SiteKey.retired_at.is_(None))
+        .join(Federation, Federation.id == Site.federation_id)
+        .where(Site.id == site_id)
+    )
+    return session.execute(query).one()
+
+
+def lock_key_in_force(session: Session, site_id: UUID) -> SiteKey:
+    """Lock the site, then return its key that is not retired."""
+    session.execute(select(Site.id).where(Site.id == site_id).with_for_update(key_share=True))
+    query = select(SiteKey).where(SiteKey.site_id == site_id, SiteKey.retired_at.is_(None))
+    return session.scalars(query).one()
+
+
+def retire_key(session: Session, key_id: UUID, *, now: datetime) -> None:
+    session.execute(update(SiteKey).where(SiteKey.id == key_id).values(retired_at=now))
+
+
+def holder_of(
+    session: Session, token_hash: bytes, *, now: datetime
+) -> Row[tuple[Site, SiteKey]] | None:
+    """Return the site whose unexpired token has this hash, with the key it was given for."""
+    query = (
+        select(Site, SiteKey)
+        .join(SiteToken, SiteToken.site_id == Site.id)
+        .join(SiteKey, SiteKey.id == SiteToken.key_id)
+        .where(
+            SiteToken.token_hash == token_hash,
+            SiteToken.expires_at > now,
+            SiteKey.retired_at.is_(None),
+        )
+    )
+    return session.execute(query).one_or_none()
+
+
+def insert_challenge(
+    session: Session, site_id: UUID, nonce_hash: bytes, *, now: datetime, expires_at: datetime
+) -> None:
+    """Store a challenge; the site's expired ones are swept up on the way."""
+    session.execute(
+        delete(SiteChallenge).where(
+            SiteChallenge.site_id == site_id, SiteChallenge.expires_at <= now
+        )
+    )
+    session.add(SiteChallenge(nonce_hash=nonce_hash, site_id=site_id, expires_at=expires_at))
+    session.flush()
+
+
+def delete_challenge(session: Session, site_id: UUID, nonce_hash: bytes) -> datetime | None:
+    """Delete the challenge and return when it expires, or None if there is none."""
+    statement = delete(SiteChallenge).where(
+        SiteChallenge.nonce_hash == nonce_hash, SiteChallenge.site_id == site_id
+    )
+    return session.scalars(statement.returning(SiteChallenge.expires_at)).one_or_none()
+
+
+def key_in_force(session: Session, site_id: UUID) -> SiteKey:
+    query = select(SiteKey).where(SiteKey.site_id == site_id, SiteKey.retired_at.is_(None))
+    return session.scalars(query).one()
+
+
+def insert_token(
+    session: Session,
+    *,
+    site_id: UUID,
+    key_id: UUID,
+    token_hash: bytes,
+    now: datetime,
+    expires_at: datetime,
+) -> None:
+    """Store an access token; the site's expired ones are swept up on the way."""
+    session.execute(
+        delete(SiteToken).where(SiteToken.site_id == site_id, SiteToken.expires_at <= now)
+    )
+    session.add(
+        SiteToken(token_hash=token_hash, site_id=site_id, key_id=key_id, expires_at=expires_at)
+    )
+    session.flush()
+
+
+def delete_tokens(session: Session, site_id: UUID) -> None:
+    session.execute(delete(SiteToken).where(SiteToken.site_id == site_id))
+
+
+def last_seen(session: Session, site_id: UUID) -> datetime | None:
+    return session.execute(select(Site.last_seen_at).where(Site.id == site_id)).scalar_one()
+
+
+def touch(
+    session: Session,
+    site_id: UUID,
+    *,
+    previous: datetime | None,
+    **columns: Any,  # noqa: ANN401
+) -> bool:
+    """Write `columns`; False when somebody has noted the site since `previous` was read."""
+    statement = (
+        update(Site)
+        .where(Site.id == site_id, Site.last_seen_at.is_not_distinct_from(previous))
+        .values(**columns)
+        .returning(Site.id)
+    )
+    return session.scalars(statement).one_or_none() is not None
+
+
+def _with_fingerprint() -> Select[tuple[Site, str]]:
+    return select(Site, SiteKey.fingerprint).join(
+        SiteKey, (SiteKey.site_id == Site.id) & SiteKey.retired_at.is_(None)
+    )

@@ -1,0 +1,92 @@
+"""The hub: composes settings, store, broker and routes into one ASGI application."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from app.api import problems
+from app.api.v1 import (
+    artifacts,
+    enrollments,
+    events,
+    federations,
+    health,
+    invitations,
+    members,
+    models,
+    runs,
+    session,
+    site,
+    sites,
+    tasks,
+    tokens,
+    users,
+)
+from app.doorbell import Bell
+from app.observability import configure_logging
+from app.services.transactions import Transactions
+from app.settings import Settings, get_settings
+from app.storage import open_artifacts
+
+ROUTERS = (
+    session.router,
+    tokens.router,
+    users.router,
+    federations.router,
+    members.router,
+    invitations.router,
+    sites.router,
+    artifacts.router,
+    models.router,
+    runs.router,
+    events.router,
+    enrollments.router,
+    site.router,
+    tasks.router,
+    health.router,
+)
+
+DESCRIPTION = "Train one model across many data sites without moving the data."
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Return the hub's application; without `settings`, of the environment's."""
+    chosen = settings or get_settings()
+    configure_logging(chosen)
+    transactions = Transactions.from_settings(chosen)
+    bell = Bell(chosen.redis_url.get_secret_value())
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
+        listening = asyncio.create_task(bell.listen())
+        try:
+            yield
+        finally:
+            listening.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await listening
+            transactions.dispose()
+
+    app = FastAPI(
+        title="Hansa hub",
+        version="0.1.0",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        generate_unique_id_function=_operation_id,
+    )
+    app.state.settings = chosen
+    app.state.transactions = transactions
+    app.state.bell = bell
+    app.state.artifacts = open_artifacts(chosen)
+    problems.install(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    """Name operations after their functions, so that generated clients read well."""
+    return route.name

@@ -1,0 +1,174 @@
+"""One round's aggregation: lease it, sum the updates into the store, record the checkpoint.
+
+Two short transactions with the arithmetic between them, so that no row stays locked while we
+compute. The lease token turns the second into a no-op for a worker that was overtaken.
+"""
+
+import hashlib
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from app.db import artifacts as artifact_rows
+from app.db import runs as rows
+from app.db import tasks as task_rows
+from app.db.models import Checkpoint, Round, Run
+from app.domain.errors import ArtifactMissingError, UnusableUpdatesError
+from app.domain.ids import new_id
+from app.domain.rounds import MAX_AGGREGATION_ATTEMPTS, Decision
+from app.services import rounds
+from app.services.checkpoints import Blob, NewBlob, record_artifact
+from app.services.transactions import Tx
+from app.storage.artifacts import READ_AHEAD_BYTES, Artifacts, BlobReader
+from hansa_core.aggregation.mean import Contribution, Source, weighted_mean
+from hansa_core.problems import CoreError
+from hansa_core.states import RoundState
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedUpdate:
+    """One update that takes part in an aggregation."""
+
+    blob: Blob
+    num_examples: int
+
+
+@dataclass(frozen=True, slots=True)
+class AggregationLease:
+    """The right to write one round's checkpoint, with all that it takes."""
+
+    round_id: UUID
+    run_id: UUID
+    token: UUID
+    base: Blob
+    updates: tuple[WeightedUpdate, ...]  # by digest: an order that no arrival changes
+
+
+def lease(tx: Tx, round_id: UUID, *, now: datetime, duration: timedelta) -> AggregationLease | None:
+    """Take the round's aggregation, or None: finished, given up, or held by another worker."""
+    row = rows.lock_round(tx.session, round_id)
+    if row is None or row.state != RoundState.AGGREGATING:
+        return None
+    if row.lease_expires_at is not None and row.lease_expires_at > now:
+        return None
+    if row.attempts >= MAX_AGGREGATION_ATTEMPTS:
+        return None  # the next step fails the run, with the run's lock held
+    token = new_id()
+    row.lease_token = token
+    row.lease_expires_at = now + duration
+    row.attempts += 1
+    updates = task_rows.updates_of_round(tx.session, round_id)
+    federation_id = updates[0].federation_id
+    base = artifact_rows.find_checkpoint(tx.session, federation_id, row.base_checkpoint_id)
+    assert base is not None
+    digests = [base.digest, *(update.digest for update in updates)]
+    sizes = artifact_rows.sizes(tx.session, federation_id, digests)
+    return AggregationLease(
+        round_id=round_id,
+        run_id=row.run_id,
+        token=token,
+        base=Blob(federation_id, base.digest, sizes[base.digest]),
+        updates=tuple(
+            WeightedUpdate(
+                Blob(federation_id, update.digest, sizes[update.digest]), update.num_examples
+            )
+            for update in updates
+        ),
+    )
+
+
+def aggregate(lease: AggregationLease, artifacts: Artifacts) -> NewBlob:
+    """Write the next checkpoint to the store and return what it is. No row is touched.
+
+    Memory is a few tiles and a share of the read-ahead, whatever the model and the cohort.
+
+    Raises:
+        UnusableUpdatesError: the stored bytes cannot be combined; a retry would read the same.
+        StorageUnavailableError: the store failed; a retry may do better.
+    """
+    hasher = hashlib.sha256()
+    read_ahead = READ_AHEAD_BYTES // (1 + len(lease.updates))
+    with ExitStack() as stack:
+
+        def open_blob(blob: Blob) -> BlobReader:
+            return stack.enter_context(
+                artifacts.open(blob.federation_id, blob.digest, read_ahead_bytes=read_ahead)
+            )
+
+        writer = stack.enter_context(artifacts.begin(lease.base.federation_id))
+
+        def sink(data: memoryview) -> None:
+            hasher.update(data)
+            writer.write(data)
+
+        try:
+            summary = weighted_mean(
+                Source(lease.base.digest, open_blob(lease.base).read_at),
+                [
+                    Contribution(
+                        update.blob.digest, update.num_examples, open_blob(update.blob).read_at
+                    )
+                    for update in lease.updates
+                ],
+                sink,
+            )
+        except (CoreError, ArtifactMissingError) as error:
+            raise UnusableUpdatesError(str(error)) from error
+        digest = hasher.hexdigest()
+        writer.commit(digest)
+    return NewBlob(digest=digest, size=summary.size, layout=summary.layout)
+
+
+def complete(
+    tx: Tx,
+    lease: AggregationLease,
+    checkpoint_blob: NewBlob,
+    *,
+    now: datetime,
+    online_for: timedelta,
+) -> bool:
+    """Record the stored checkpoint and go on; False when the lease was lost meanwhile."""
+    locked = _lock_leased(tx, lease)
+    if locked is None:
+        return False
+    run, row = locked
+    record_artifact(tx, run.federation_id, checkpoint_blob, now=now)
+    checkpoint = Checkpoint(
+        id=new_id(),
+        federation_id=run.federation_id,
+        model_id=run.model_id,
+        digest=checkpoint_blob.digest,
+        parent_id=row.base_checkpoint_id,
+        run_id=run.id,
+        round_id=row.id,
+        round_number=row.number,
+        created_at=now,
+    )
+    tx.session.add(checkpoint)
+    tx.session.flush()
+    row.checkpoint_id = checkpoint.id
+    run.latest_checkpoint_id = checkpoint.id
+    run.rounds_completed = row.number
+    rounds.close_round(
+        tx, run, row, Decision(RoundState.COMPLETED), now=now, digest=checkpoint_blob.digest
+    )
+    rounds.go_on(tx, run, now=now, online_for=online_for)
+    return True
+
+
+def fail(tx: Tx, lease: AggregationLease, *, reason: str, now: datetime) -> None:
+    """End the round and its run: the same bytes would fail again."""
+    locked = _lock_leased(tx, lease)
+    if locked is not None:
+        rounds.fail_run(tx, *locked, reason=reason, now=now)
+
+
+def _lock_leased(tx: Tx, lease: AggregationLease) -> tuple[Run, Round] | None:
+    run = rows.lock_run(tx.session, lease.run_id)
+    row = rows.lock_round(tx.session, lease.round_id)
+    if run is None or row is None or row.lease_token != lease.token:
+        return None
+    if row.state != RoundState.AGGREGATING:
+        return None
+    return run, row

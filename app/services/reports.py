@@ -1,0 +1,154 @@
+"""What researchers and auditors read of a run: rounds, tasks, metrics, updates, events."""
+
+from uuid import UUID
+
+from app.db import events as event_rows
+from app.db import runs as run_rows
+from app.db import tasks as rows
+from app.db.models import Round
+from app.db.tasks import AnsweredTask
+from app.domain.errors import NotFoundError
+from app.services import runs
+from app.services.transactions import Tx
+from hansa_core import wire
+from hansa_core.signing import encode_base64
+from hansa_core.states import RoundKind, RoundState, TaskState
+
+
+def list_rounds(
+    tx: Tx, federation_id: UUID, run_id: UUID, *, after: int, limit: int
+) -> list[wire.Round]:
+    """Return the run's rounds with a number above `after`, ascending.
+
+    Raises:
+        NotFoundError: the federation has no such run.
+    """
+    runs.require(tx, federation_id, run_id)
+    found = run_rows.list_rounds(tx.session, run_id, after=after, limit=limit)
+    return [_round_view(row) for row in found]
+
+
+def get_round(tx: Tx, federation_id: UUID, run_id: UUID, number: int) -> wire.RoundDetail:
+    """Return one round with every site's part in it.
+
+    Raises:
+        NotFoundError: the federation has no such run, or the run no such round.
+    """
+    runs.require(tx, federation_id, run_id)
+    row = run_rows.find_round(tx.session, run_id, number)
+    if row is None:
+        raise NotFoundError(f"run {run_id} has no round {number}")
+    tasks = [_task_view(task) for task in rows.views_of_round(tx.session, row.id)]
+    return wire.RoundDetail(**_round_view(row).model_dump(), tasks=tasks)
+
+
+def list_metrics(
+    tx: Tx, federation_id: UUID, run_id: UUID, *, after: int, limit: int
+) -> list[tuple[int, wire.MetricPoint]]:
+    """Return (row id, point) of the run's metrics, in the order they came.
+
+    Raises:
+        NotFoundError: the federation has no such run.
+    """
+    runs.require(tx, federation_id, run_id)
+    return [
+        (
+            found.metric.id,
+            wire.MetricPoint(
+                round_number=found.metric.round_number,
+                kind=found.metric.kind,
+                name=found.metric.name,
+                site_id=found.metric.site_id,
+                site_name=found.site_name,
+                value=found.metric.value,
+                num_examples=found.metric.num_examples,
+            ),
+        )
+        for found in rows.list_metrics(tx.session, run_id, after=after, limit=limit)
+    ]
+
+
+def list_updates(
+    tx: Tx,
+    federation_id: UUID,
+    run_id: UUID,
+    *,
+    round_number: int | None,
+    after: UUID | None,
+    limit: int,
+) -> list[wire.Update]:
+    """Return the run's updates with what verifies their signatures, oldest first.
+
+    Raises:
+        NotFoundError: the federation has no such run.
+    """
+    runs.require(tx, federation_id, run_id)
+    found = rows.list_updates(
+        tx.session, run_id, round_number=round_number, after=after, limit=limit
+    )
+    return [
+        wire.Update(
+            id=update.id,
+            task_id=update.task_id,
+            site_id=update.site_id,
+            site_name=site_name,
+            digest=update.digest,
+            size=size,
+            num_examples=update.num_examples,
+            manifest=update.manifest,
+            signature=encode_base64(update.signature),
+            public_key=encode_base64(key.public_key),
+            fingerprint=key.fingerprint,
+            created_at=update.created_at,
+        )
+        for update, site_name, size, key in found
+    ]
+
+
+def list_events(
+    tx: Tx, federation_id: UUID, *, after: int, run_id: UUID | None, limit: int
+) -> list[wire.Event]:
+    """Return the federation's oldest events after the id `after`."""
+    return [
+        wire.Event(id=event.id, kind=event.kind, run_id=event.run_id, at=event.at, data=event.data)
+        for event in event_rows.after(
+            tx.session, federation_id, last_id=after, run_id=run_id, limit=limit
+        )
+    ]
+
+
+def _round_view(row: Round) -> wire.Round:
+    return wire.Round(
+        id=row.id,
+        run_id=row.run_id,
+        number=row.number,
+        kind=RoundKind(row.kind),
+        state=RoundState(row.state),
+        state_reason=row.state_reason,
+        base_checkpoint_id=row.base_checkpoint_id,
+        checkpoint_id=row.checkpoint_id,
+        deadline_at=row.deadline_at,
+        created_at=row.created_at,
+        closed_at=row.closed_at,
+    )
+
+
+def _task_view(found: AnsweredTask) -> wire.TaskView:
+    task, update, evaluation = found.task, found.update, found.evaluation
+    answer = update or evaluation
+    return wire.TaskView(
+        id=task.id,
+        site_id=task.site_id,
+        site_name=found.site_name,
+        state=TaskState(task.state),
+        state_reason=task.state_reason,
+        traceback=task.traceback,
+        attempts=task.attempts,
+        progress=None if task.progress is None else wire.Progress.model_validate(task.progress),
+        num_examples=answer.num_examples if answer else None,
+        update_digest=update.digest if update else None,
+        update_size=found.update_size,
+        created_at=task.created_at,
+        claimed_at=task.claimed_at,
+        finished_at=task.finished_at,
+    )

@@ -1,0 +1,101 @@
+"""A blob under construction: a private local file that becomes visible at its commit.
+
+Both stores stage on local disk, because a blob has no name until its last byte is hashed, and
+because an upload that a site breaks off must leave nothing behind in a bucket.
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from app.domain.errors import StorageUnavailableError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class BlobWriter:
+    """Takes a blob's bytes in order, then publishes or forgets them. Aborts unless committed."""
+
+    __slots__ = ("_discard", "_file", "_folder", "_publish", "size")
+
+    def __init__(
+        self,
+        file: FileIO,
+        folder: Path,
+        publish: Callable[[FileIO, str], None],
+        discard: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Write into the empty `file`, which lies in `folder`.
+
+        `publish` makes the whole file durable and visible under a digest; `discard` removes the
+        file, and runs once, after it is closed.
+        """
+        self._file = file
+        self._folder = folder
+        self._publish = publish
+        self._discard = discard
+        self.size = 0  # bytes written so far
+
+    def write(self, chunk: bytes | bytearray | memoryview) -> None:
+        """Append `chunk`. It goes straight to the file: give it by the MiB, not by the packet.
+
+        Raises:
+            StorageUnavailableError: the disk is full or failed. Only abort is left then.
+        """
+        rest = memoryview(chunk).cast("B")
+        with disk_errors("write a blob", self._folder):
+            while rest.nbytes:
+                written = self._file.write(rest)
+                self.size += written
+                rest = rest[written:]
+
+    def commit(self, digest: str) -> None:
+        """Publish the blob under `digest`, durable on return; a no-op if it is there already.
+
+        The digest is trusted: the caller has hashed what it wrote.
+
+        Raises:
+            ValueError: `digest` is not one, or the writer is closed.
+            DigestMismatchError: a blob of another size is stored under this digest.
+            StorageUnavailableError: the blob could not be stored, and is not visible.
+        """
+        with disk_errors("publish a blob", self._folder):
+            self._publish(self._file, digest)
+        self.abort()
+
+    def abort(self) -> None:
+        """Forget what is not committed. Repeatable."""
+        if not self._file.closed:
+            self._file.close()
+            with disk_errors("remove a temporary file"):
+                self._discard()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.abort()
+
+
+@contextmanager
+def disk_errors(action: str, written_folder: Path | None = None) -> Generator[None]:
+    """Turn an OSError of the local disk into StorageUnavailableError."""
+    try:
+        yield
+    except OSError as error:
+        # No path in the message: sites read it. The cause names the file, for the log.
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        if error.errno in _FULL and written_folder is not None:
+            reason += f", {shutil.disk_usage(written_folder).free} bytes are free"
+        raise StorageUnavailableError(f"the hub's disk could not {action}: {reason}") from error

@@ -1,0 +1,387 @@
+"""The people's client: what researchers, operators and administrators do with a hub from Python.
+
+    with HansaClient("https://hub.example", token) as hub:
+        run = hub.create_run("heart", plan)
+        for event in hub.watch("heart", run.id):
+            print(event.kind)
+
+Invariants: messages are hansa_core.wire's, used verbatim; every create carries an idempotency
+key, so that a repeated one creates nothing twice; listings are iterators that fetch pages as they
+are consumed; a downloaded file exists only with the digest it should have.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
+from uuid import UUID, uuid4
+
+from pydantic import BaseModel, SecretStr
+
+from hansa.transfers import OnBytes, digest_file, download_file, upload_file
+from hansa.transport import FixedToken, Params, RetryPolicy, Transport
+from hansa_core import wire
+from hansa_core.plans import RunPlan
+from hansa_core.states import Role, RunState, Scope
+
+PAGE = 200  # items per request of a listing
+EVENT_WAIT_SECONDS = 25.0  # of one long poll
+ENDED = frozenset({RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED})
+
+ItemT = TypeVar("ItemT", bound=BaseModel)
+AnswerT = TypeVar("AnswerT", bound=BaseModel)
+
+
+class HansaClient:
+    """One hub, as the owner of `token`. Every method raises HansaError. Safe between threads."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        retry: RetryPolicy | None = None,
+        timeout_seconds: float = 30.0,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._transport = Transport(
+            url, FixedToken(token), retry=retry, timeout_seconds=timeout_seconds, sleep=sleep
+        )
+
+    @property
+    def url(self) -> str:
+        """The hub's address."""
+        return self._transport.url
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Sessions, tokens and users
+
+    def login(self, email: str, password: str) -> wire.Session:
+        """Return a session; its token makes a client that acts as this person."""
+        message = wire.Login(email=email, password=SecretStr(password))
+        return self._post("/v1/session", wire.Session, message)
+
+    def logout(self) -> None:
+        """End the session that this client's token belongs to."""
+        self._delete("/v1/session")
+
+    def me(self) -> wire.User:
+        """Return whom the token belongs to."""
+        return self._get("/v1/session", wire.User)
+
+    def tokens(self) -> Iterator[wire.ApiToken]:
+        """Yield my API tokens."""
+        return self._pages("/v1/tokens", wire.ApiToken)
+
+    def create_token(
+        self, name: str, scopes: list[Scope], *, expires_days: float = 90
+    ) -> wire.NewApiToken:
+        """Return a new API token of mine; the secret is shown this once."""
+        message = wire.ApiTokenCreate(name=name, scopes=scopes, expires_days=expires_days)
+        return self._post("/v1/tokens", wire.NewApiToken, message)
+
+    def delete_token(self, token_id: UUID) -> None:
+        """Make one of my API tokens useless."""
+        self._delete(f"/v1/tokens/{token_id}")
+
+    def users(self) -> Iterator[wire.User]:
+        """Yield everybody; for administrators."""
+        return self._pages("/v1/users", wire.User)
+
+    def user(self, user_id: UUID) -> wire.User:
+        """Return one person."""
+        return self._get(f"/v1/users/{user_id}", wire.User)
+
+    def create_user(self, message: wire.UserCreate) -> wire.User:
+        """Create a person; for administrators."""
+        return self._post("/v1/users", wire.User, message)
+
+    def change_user(self, user_id: UUID, change: wire.UserChange) -> wire.User:
+        """Change the fields of a person that `change` sets."""
+        return self._patch(f"/v1/users/{user_id}", wire.User, change)
+
+    # Federations, members and sites
+
+    def federations(self) -> Iterator[wire.Federation]:
+        """Yield the federations that I may see."""
+        return self._pages("/v1/federations", wire.Federation)
+
+    def federation(self, federation: str) -> wire.Federation:
+        """Return a federation by its slug or id."""
+        return self._get(_of(federation), wire.Federation)
+
+    def create_federation(self, message: wire.FederationCreate) -> wire.Federation:
+        """Create a federation; for administrators."""
+        return self._post("/v1/federations", wire.Federation, message)
+
+    def change_federation(self, federation: str, change: wire.FederationChange) -> wire.Federation:
+        """Change the fields of a federation that `change` sets."""
+        return self._patch(_of(federation), wire.Federation, change)
+
+    def members(self, federation: str) -> Iterator[wire.Member]:
+        """Yield who may do what in a federation."""
+        return self._pages(_of(federation, "members"), wire.Member)
+
+    def set_member(self, federation: str, user_id: UUID, role: Role) -> wire.Member:
+        """Give a person a role in a federation."""
+        path = _of(federation, "members", user_id)
+        return self._transport.call("PUT", path, wire.Member, body=wire.MemberChange(role=role))
+
+    def remove_member(self, federation: str, user_id: UUID) -> None:
+        """Take a person's role in a federation away."""
+        self._delete(_of(federation, "members", user_id))
+
+    def invitations(self, federation: str) -> Iterator[wire.Invitation]:
+        """Yield a federation's invitations."""
+        return self._pages(_of(federation, "invitations"), wire.Invitation)
+
+    def create_invitation(
+        self, federation: str, message: wire.InvitationCreate | None = None
+    ) -> wire.NewInvitation:
+        """Invite sites; the secret is shown this once."""
+        path = _of(federation, "invitations")
+        return self._post(path, wire.NewInvitation, message or wire.InvitationCreate())
+
+    def revoke_invitation(self, federation: str, invitation_id: UUID) -> None:
+        """Make an invitation useless."""
+        self._delete(_of(federation, "invitations", invitation_id))
+
+    def sites(self, federation: str) -> Iterator[wire.Site]:
+        """Yield a federation's sites."""
+        return self._pages(_of(federation, "sites"), wire.Site)
+
+    def site(self, federation: str, site_id: UUID) -> wire.Site:
+        """Return one site."""
+        return self._get(_of(federation, "sites", site_id), wire.Site)
+
+    def approve_site(self, federation: str, site_id: UUID, reason: str = "") -> wire.Site:
+        """Let a pending site take part, after comparing its fingerprint with its operator."""
+        return self._change_site(federation, site_id, "approve", reason)
+
+    def suspend_site(self, federation: str, site_id: UUID, reason: str = "") -> wire.Site:
+        """Keep a site out until it is reinstated."""
+        return self._change_site(federation, site_id, "suspend", reason)
+
+    def reinstate_site(self, federation: str, site_id: UUID, reason: str = "") -> wire.Site:
+        """Let a suspended site take part again."""
+        return self._change_site(federation, site_id, "reinstate", reason)
+
+    def revoke_site(self, federation: str, site_id: UUID, reason: str = "") -> wire.Site:
+        """Keep a site out for ever."""
+        return self._change_site(federation, site_id, "revoke", reason)
+
+    def label_site(self, federation: str, site_id: UUID, labels: Mapping[str, str]) -> wire.Site:
+        """Replace a site's labels."""
+        path = _of(federation, "sites", site_id, "labels")
+        message = wire.SiteLabels(labels=dict(labels))
+        return self._transport.call("PUT", path, wire.Site, body=message)
+
+    # Models and checkpoints
+
+    def models(self, federation: str) -> Iterator[wire.Model]:
+        """Yield a federation's models."""
+        return self._pages(_of(federation, "models"), wire.Model)
+
+    def model(self, federation: str, model: str | UUID) -> wire.Model:
+        """Return a model by its name or id."""
+        return self._get(_of(federation, "models", model), wire.Model)
+
+    def create_model(self, federation: str, name: str, description: str = "") -> wire.Model:
+        """Create a model without a checkpoint; `upload_checkpoint` gives it one."""
+        message = wire.ModelCreate(name=name, description=description)
+        return self._post(_of(federation, "models"), wire.Model, message)
+
+    def checkpoints(self, federation: str, model: str | UUID) -> Iterator[wire.Checkpoint]:
+        """Yield a model's checkpoints, newest first."""
+        return self._pages(_of(federation, "models", model, "checkpoints"), wire.Checkpoint)
+
+    def checkpoint(self, federation: str, checkpoint_id: UUID) -> wire.Checkpoint:
+        """Return what is known of a checkpoint."""
+        return self._get(_of(federation, "checkpoints", checkpoint_id), wire.Checkpoint)
+
+    def upload_checkpoint(
+        self,
+        federation: str,
+        model: str | UUID,
+        source: Path,
+        *,
+        parent_id: UUID | None = None,
+        on_bytes: OnBytes | None = None,
+    ) -> wire.Checkpoint:
+        """Store a safetensors file as the model's newest checkpoint. Raises OSError too."""
+        digest, size = digest_file(source)
+        path = _of(federation, "artifacts", digest)
+        upload_file(self._transport, path, source, wire.BlobReceipt, size=size, on_bytes=on_bytes)
+        message = wire.CheckpointCreate(digest=digest, parent_id=parent_id)
+        return self._post(_of(federation, "models", model, "checkpoints"), wire.Checkpoint, message)
+
+    def download_checkpoint(
+        self,
+        federation: str,
+        checkpoint_id: UUID,
+        target: Path,
+        *,
+        on_bytes: OnBytes | None = None,
+    ) -> wire.Checkpoint:
+        """Store a checkpoint's safetensors file at `target`. Raises OSError too."""
+        checkpoint = self.checkpoint(federation, checkpoint_id)
+        path = _of(federation, "checkpoints", checkpoint_id, "content")
+        download_file(
+            self._transport,
+            path,
+            target,
+            digest=checkpoint.digest,
+            size=checkpoint.size,
+            on_bytes=on_bytes,
+        )
+        return checkpoint
+
+    # Runs
+
+    def runs(self, federation: str) -> Iterator[wire.Run]:
+        """Yield a federation's runs, newest first."""
+        return self._pages(_of(federation, "runs"), wire.Run)
+
+    def run(self, federation: str, run_id: UUID) -> wire.Run:
+        """Return one run."""
+        return self._get(_of(federation, "runs", run_id), wire.Run)
+
+    def create_run(
+        self,
+        federation: str,
+        plan: RunPlan,
+        *,
+        checkpoint_id: UUID | None = None,
+        start: bool = True,
+    ) -> wire.Run:
+        """Create a run; without `checkpoint_id` from its model's newest checkpoint."""
+        message = wire.RunCreate(plan=plan, checkpoint_id=checkpoint_id, start=start)
+        return self._post(_of(federation, "runs"), wire.Run, message)
+
+    def start_run(self, federation: str, run_id: UUID) -> wire.Run:
+        """Start a run that was created without."""
+        return self._post(_of(federation, "runs", run_id, "start"), wire.Run)
+
+    def cancel_run(self, federation: str, run_id: UUID) -> wire.Run:
+        """Stop a run; its finished rounds stay."""
+        return self._post(_of(federation, "runs", run_id, "cancel"), wire.Run)
+
+    def rounds(self, federation: str, run_id: UUID) -> Iterator[wire.Round]:
+        """Yield a run's rounds, the first one first."""
+        return self._pages(_of(federation, "runs", run_id, "rounds"), wire.Round)
+
+    def round(self, federation: str, run_id: UUID, number: int) -> wire.RoundDetail:
+        """Return one round with its tasks."""
+        return self._get(_of(federation, "runs", run_id, "rounds", number), wire.RoundDetail)
+
+    def metrics(self, federation: str, run_id: UUID) -> Iterator[wire.MetricPoint]:
+        """Yield a run's numbers by round, per site and over all sites."""
+        return self._pages(_of(federation, "runs", run_id, "metrics"), wire.MetricPoint)
+
+    def updates(
+        self, federation: str, run_id: UUID, *, round_number: int | None = None
+    ) -> Iterator[wire.Update]:
+        """Yield a run's stored updates with their signatures."""
+        path = _of(federation, "runs", run_id, "updates")
+        return self._pages(path, wire.Update, {"round": round_number})
+
+    def events(
+        self,
+        federation: str,
+        *,
+        after: int = 0,
+        run_id: UUID | None = None,
+        wait_seconds: float = 0.0,
+    ) -> list[wire.Event]:
+        """Return up to one page of events newer than `after`, waiting for the first of them."""
+        params: Params = {
+            "after": after,
+            "run_id": str(run_id) if run_id else None,
+            "wait_seconds": wait_seconds,
+            "limit": PAGE,
+        }
+        path = _of(federation, "events")
+        page = self._transport.call(
+            "GET", path, wire.Page[wire.Event], params=params, wait_seconds=wait_seconds
+        )
+        return page.items
+
+    def watch(self, federation: str, run_id: UUID, *, after: int = 0) -> Iterator[wire.Event]:
+        """Yield a run's events, past and to come, until the run has ended.
+
+        A hub that is away for longer than the retries of one call raises RetryableError; go on
+        then with `after` set to the last event's id.
+        """
+        while True:
+            # Looked at before the events: what ended by now has all its events stored.
+            ended = self.run(federation, run_id).state in ENDED
+            wait = 0.0 if ended else EVENT_WAIT_SECONDS
+            events = self.events(federation, after=after, run_id=run_id, wait_seconds=wait)
+            for event in events:
+                after = max(after, event.id)
+                yield event
+            if ended and not events:
+                return
+
+    # The plumbing
+
+    def _change_site(self, federation: str, site_id: UUID, verb: str, reason: str) -> wire.Site:
+        path = _of(federation, "sites", site_id, verb)
+        return self._post(path, wire.Site, wire.SiteStateChange(reason=reason))
+
+    def _get(self, path: str, answer: type[AnswerT]) -> AnswerT:
+        return self._transport.call("GET", path, answer)
+
+    def _post(self, path: str, answer: type[AnswerT], message: BaseModel | None = None) -> AnswerT:
+        return self._transport.call(
+            "POST",
+            path,
+            answer,
+            body=_encoded(message) if message is not None else None,
+            headers={"Idempotency-Key": str(uuid4())},
+        )
+
+    def _patch(self, path: str, answer: type[AnswerT], change: BaseModel) -> AnswerT:
+        body = _encoded(change, exclude_unset=True)
+        return self._transport.call("PATCH", path, answer, body=body)
+
+    def _delete(self, path: str) -> None:
+        self._transport.send("DELETE", path)
+
+    def _pages(self, path: str, item: type[ItemT], params: Params | None = None) -> Iterator[ItemT]:
+        cursor: str | None = None
+        page_type = wire.Page[item]
+        while True:
+            sent: Params = {**(params or {}), "cursor": cursor, "limit": PAGE}
+            page = self._transport.call("GET", path, page_type, params=sent)
+            yield from page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+
+def _of(federation: str, *rest: object) -> str:
+    return "/".join(
+        ["/v1/federations", *(quote(str(part), safe="") for part in (federation, *rest))]
+    )
+
+
+def _encoded(message: BaseModel, *, exclude_unset: bool = False) -> bytes:
+    """Return the message as JSON with its secrets in clear: this is what they are for."""
+    fields: dict[str, Any] = message.model_dump(mode="json", exclude_unset=exclude_unset)
+    for name in fields:
+        value = getattr(message, name)
+        if isinstance(value, SecretStr):
+            fields[name] = value.get_secret_value()
+    return json.dumps(fields).encode()

@@ -1,0 +1,177 @@
+"""Doing one task: download, evaluate, train, take the delta, sign. No loop and no policy.
+
+Invariants: what leaves is the delta and numbers, never the weights or the data; it is written,
+hashed and signed before anything is sent; between any two steps the work stops when asked to.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
+
+from hansa import __version__
+from hansa.errors import HansaError
+from hansa.heartbeats import Heartbeats
+from hansa.journal import Answer, Journal, load_tensors
+from hansa.site import SiteClient
+from hansa.trainer import (
+    EvalResult,
+    TrainContext,
+    Trainer,
+    TrainerError,
+    TrainingStopped,
+    delta,
+    derive_seed,
+    parse_config,
+)
+from hansa_core import wire
+from hansa_core.plans import problems_of
+from hansa_core.states import RoundKind, TaskPhase
+
+MessageT = TypeVar("MessageT", bound=BaseModel)
+Step = Callable[[str, str, Mapping[str, object]], None]  # (event kind, message, fields)
+
+
+class AbandonedError(HansaError):
+    """The hub does not want this task done any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What the work on a task needs."""
+
+    client: SiteClient
+    journal: Journal
+    trainer: Trainer[Any]
+    device: str
+    step: Step  # told of every step done
+
+
+def work(shop: Workshop, task: wire.Task, beats: Heartbeats) -> Answer:
+    """Do `task` and return the signed answer, stored in the journal.
+
+    Raises:
+        AbandonedError: the hub asked to stop, or took the task away.
+        TrainerError: the trainer's configuration, result or delta is unusable.
+        HansaError: the checkpoint cannot be had.
+        Exception: whatever the trainer raises.
+    """
+    config = parse_config(shop.trainer.config_type, task.training)
+    site_name = shop.client.identity.record.site_name
+    phase = TaskPhase.EVALUATING
+
+    def report(progress: float, **metrics: float) -> None:
+        beats.report(phase, progress, metrics)
+
+    context: TrainContext[Any] = TrainContext(
+        config=config,
+        seed=derive_seed(task.seed, task.round_number, site_name),
+        round_number=task.round_number,
+        device=shop.device,
+        report=report,
+        stop_requested=lambda: beats.stop_reason is not None,
+    )
+    base = _checkpoint(shop, task, beats)
+    evaluation: wire.Evaluation | None = None
+    try:
+        if task.evaluate or task.kind is RoundKind.EVALUATE:
+            report(0.0)
+            evaluation = _evaluation(shop.trainer.evaluate(base, context))
+            require_wanted(beats)
+            shop.step("evaluated", "evaluated the model", _numbers(evaluation))
+        if task.kind is RoundKind.EVALUATE:
+            return _answer_evaluation(shop, task, evaluation)
+        phase = TaskPhase.TRAINING
+        report(0.0)
+        result = shop.trainer.train(base, context)
+    except TrainingStopped:
+        require_wanted(beats)
+        raise TrainerError("the trainer stopped although nobody asked it to") from None
+    require_wanted(beats)
+    shop.step("trained", f"trained on {result.num_examples} examples", dict(result.metrics))
+    stored = shop.journal.store_delta(task, delta(result.tensors, base))
+    manifest = _checked(
+        wire.UpdateManifest,
+        task_id=task.id,
+        run_id=task.run_id,
+        site_id=task.site_id,
+        round_number=task.round_number,
+        checkpoint_digest=task.checkpoint.digest,
+        digest=stored.digest,
+        size=stored.size,
+        num_examples=result.num_examples,
+        metrics=dict(result.metrics),
+        evaluation=evaluation,
+        sdk_version=__version__,
+    )
+    answer = Answer(signature=shop.client.sign_update(manifest), manifest=manifest)
+    shop.journal.store_answer(task, answer)
+    return answer
+
+
+def require_wanted(beats: Heartbeats) -> None:
+    """Raise what the hub said if it does not want the task done any more."""
+    if beats.lost is not None:
+        raise beats.lost
+    if beats.stop_reason is not None:
+        raise AbandonedError(beats.stop_reason)
+
+
+def _checkpoint(shop: Workshop, task: wire.Task, beats: Heartbeats) -> dict[str, NDArray[Any]]:
+    digest, size = task.checkpoint.digest, task.checkpoint.size
+    path = shop.journal.cached_checkpoint(task.checkpoint)
+    if path is None:
+        path = shop.journal.checkpoint_path(digest)
+
+        def on_bytes(done: int) -> None:
+            beats.report(TaskPhase.DOWNLOADING, done / size)
+            require_wanted(beats)
+
+        shop.client.download_checkpoint(task, path, on_bytes)
+        shop.step("downloaded", f"downloaded the model, {size} bytes", {"digest": digest})
+    shop.journal.trim_checkpoints(digest)
+    require_wanted(beats)
+    tensors = load_tensors(path)
+    for array in tensors.values():
+        array.flags.writeable = False  # trained in place, the delta would silently be zero
+    return tensors
+
+
+def _evaluation(result: EvalResult | None) -> wire.Evaluation | None:
+    if result is None:
+        return None
+    return _checked(wire.Evaluation, num_examples=result.num_examples, metrics=dict(result.metrics))
+
+
+def _answer_evaluation(
+    shop: Workshop, task: wire.Task, evaluation: wire.Evaluation | None
+) -> Answer:
+    if evaluation is None:
+        raise TrainerError("this site holds out no data to evaluate on: evaluate() gave None")
+    report = wire.EvaluationReport(
+        task_id=task.id,
+        run_id=task.run_id,
+        site_id=task.site_id,
+        round_number=task.round_number,
+        checkpoint_digest=task.checkpoint.digest,
+        evaluation=evaluation,
+        sdk_version=__version__,
+    )
+    answer = Answer(signature=shop.client.sign_evaluation(report), report=report)
+    shop.journal.store_answer(task, answer)
+    return answer
+
+
+def _checked(kind: type[MessageT], **fields: object) -> MessageT:
+    """Build a message from what the trainer returned. Raises TrainerError naming each field."""
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        listed = "; ".join(f"{path}: {message}" for path, message in problems_of(error))
+        raise TrainerError(f"the hub takes no such result: {listed}") from error
+
+
+def _numbers(evaluation: wire.Evaluation | None) -> Mapping[str, object]:
+    return dict(evaluation.metrics) if evaluation else {}

@@ -1,0 +1,287 @@
+"""Messages between people's clients (CLI, UI, scripts) and the hub: the /v1 resources."""
+
+from datetime import datetime
+from uuid import UUID
+
+from pydantic import Field, JsonValue, SecretStr
+
+from hansa_core.plans import Name, RunPlan
+from hansa_core.states import (
+    Role,
+    RoundKind,
+    RoundState,
+    RunState,
+    Scope,
+    SiteState,
+    TaskState,
+)
+from hansa_core.wire.base import Digest, Labels, Request, Response
+from hansa_core.wire.sites import Hardware, Progress
+
+Email = Field(min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")
+
+
+class Login(Request):
+    email: str = Email
+    password: SecretStr = Field(max_length=1024)
+
+
+class User(Response):
+    id: UUID
+    email: str
+    name: str
+    is_admin: bool  # may create users and federations
+    created_at: datetime
+    disabled_at: datetime | None = None
+
+
+class Session(Response):
+    token: str  # bearer token
+    expires_at: datetime
+    user: User
+
+
+class UserCreate(Request):
+    email: str = Email
+    name: str = Field(min_length=1, max_length=200)
+    password: SecretStr = Field(min_length=12, max_length=1024)
+    is_admin: bool = False
+
+
+class UserChange(Request):
+    name: str | None = Field(default=None, min_length=1, max_length=200)
+    password: SecretStr | None = Field(default=None, min_length=12, max_length=1024)
+    is_admin: bool | None = None
+    disabled: bool | None = None
+
+
+class ApiTokenCreate(Request):
+    name: str = Field(min_length=1, max_length=200)
+    scopes: list[Scope] = Field(min_length=1, max_length=8)
+    expires_days: float = Field(default=90, gt=0, le=3650)
+
+
+class ApiToken(Response):
+    id: UUID
+    name: str
+    scopes: list[Scope]
+    created_at: datetime
+    expires_at: datetime
+    last_used_at: datetime | None
+
+
+class NewApiToken(ApiToken):
+    token: str  # shown once
+
+
+class FederationCreate(Request):
+    slug: Name
+    name: str = Field(min_length=1, max_length=200)
+    description: str = Field(default="", max_length=5000)
+    requires_approval: bool = True  # a site waits for an operator after its enrolment
+
+
+class FederationChange(Request):
+    name: str | None = Field(default=None, min_length=1, max_length=200)
+    description: str | None = Field(default=None, max_length=5000)
+    requires_approval: bool | None = None
+
+
+class Federation(Response):
+    id: UUID
+    slug: str
+    name: str
+    description: str
+    requires_approval: bool
+    created_at: datetime
+    my_role: Role | None = None
+
+
+class MemberChange(Request):
+    role: Role
+
+
+class Member(Response):
+    user_id: UUID
+    email: str
+    name: str
+    role: Role
+    created_at: datetime
+
+
+class InvitationCreate(Request):
+    max_uses: int = Field(default=1, ge=1, le=10_000)
+    expires_hours: float = Field(default=72, gt=0, le=24 * 365)
+    labels: Labels = Field(default_factory=dict)  # put on every site that redeems it
+
+
+class Invitation(Response):
+    id: UUID
+    max_uses: int
+    uses: int
+    labels: dict[str, str]
+    created_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None
+
+
+class NewInvitation(Invitation):
+    token: str  # shown once
+    command: str  # what the site's operator types
+
+
+class SiteStateChange(Request):
+    reason: str = Field(default="", max_length=1000)
+
+
+class SiteLabels(Request):
+    labels: Labels
+
+
+class Site(Response):
+    id: UUID
+    federation_id: UUID
+    name: str
+    state: SiteState
+    state_reason: str | None
+    fingerprint: str
+    labels: dict[str, str]
+    hardware: Hardware | None
+    sdk_version: str
+    online: bool
+    last_seen_at: datetime | None
+    enrolled_at: datetime
+
+
+class ModelCreate(Request):
+    name: Name
+    description: str = Field(default="", max_length=5000)
+
+
+class Model(Response):
+    id: UUID
+    federation_id: UUID
+    name: str
+    description: str
+    parameters: int | None  # None until the first checkpoint
+    latest_checkpoint_id: UUID | None
+    created_at: datetime
+
+
+class CheckpointCreate(Request):
+    digest: Digest  # of an artifact uploaded before
+    parent_id: UUID | None = None
+
+
+class Checkpoint(Response):
+    id: UUID
+    model_id: UUID
+    digest: Digest
+    size: int  # bytes
+    parent_id: UUID | None
+    run_id: UUID | None
+    round_number: int | None
+    created_at: datetime
+
+
+class Artifact(Response):
+    digest: Digest
+    size: int  # bytes
+    created_at: datetime
+
+
+class RunCreate(Request):
+    plan: RunPlan
+    checkpoint_id: UUID | None = None  # the base; None is the model's newest checkpoint
+    start: bool = True
+
+
+class Run(Response):
+    id: UUID
+    federation_id: UUID
+    name: str
+    state: RunState
+    state_reason: str | None  # what it waits for, or why it ended
+    plan: RunPlan
+    plan_digest: Digest
+    model_id: UUID
+    base_checkpoint_id: UUID
+    latest_checkpoint_id: UUID
+    rounds_completed: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class TaskView(Response):
+    """One site's part of a round, as a researcher sees it."""
+
+    id: UUID
+    site_id: UUID
+    site_name: str
+    state: TaskState
+    state_reason: str | None
+    traceback: str | None
+    attempts: int
+    progress: Progress | None
+    num_examples: int | None
+    update_digest: Digest | None
+    update_size: int | None  # bytes
+    created_at: datetime
+    claimed_at: datetime | None
+    finished_at: datetime | None
+
+
+class Round(Response):
+    id: UUID
+    run_id: UUID
+    number: int
+    kind: RoundKind
+    state: RoundState
+    state_reason: str | None
+    base_checkpoint_id: UUID
+    checkpoint_id: UUID | None  # what it produced
+    deadline_at: datetime
+    created_at: datetime
+    closed_at: datetime | None
+
+
+class RoundDetail(Round):
+    tasks: list[TaskView]
+
+
+class MetricPoint(Response):
+    """One number: of a site, or (site_id None) the mean weighted by examples over sites."""
+
+    round_number: int
+    kind: str  # "train": local training; "eval": a checkpoint on held-out data
+    name: str
+    site_id: UUID | None
+    site_name: str | None
+    value: float
+    num_examples: int
+
+
+class Event(Response):
+    id: int
+    kind: str  # past tense, dotted: "round.completed"
+    run_id: UUID | None
+    at: datetime
+    data: dict[str, JsonValue]
+
+
+class Update(Response):
+    """A stored update with what is needed to verify its signature offline."""
+
+    id: UUID
+    task_id: UUID
+    site_id: UUID
+    site_name: str
+    digest: Digest
+    size: int  # bytes
+    num_examples: int
+    manifest: str  # canonical JSON, exactly the signed bytes
+    signature: str
+    public_key: str
+    fingerprint: str
+    created_at: datetime

@@ -1,0 +1,1 @@
+"""Runnable examples with real data, each with its own README."""

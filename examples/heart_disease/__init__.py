@@ -1,0 +1,1 @@
+"""Heart disease in four hospitals: a federation along a natural border."""

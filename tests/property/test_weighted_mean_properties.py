@@ -1,0 +1,129 @@
+"""Federated averaging against plain numpy and exact fractions; order never matters."""
+
+import hashlib
+import random
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from hansa_core.aggregation.mean import Contribution, Source, weighted_mean
+from hansa_core.dtypes import BFLOAT16, bf16_to_f32, f64_to_bf16
+from hansa_core.tensors import bytes_reader, read_tensors, write_tensors
+
+Tensors = dict[str, NDArray[Any]]
+
+SHAPES: dict[str, tuple[str, tuple[int, ...]]] = {
+    "a.weight": ("f4", (3, 5)),
+    "a.bias": ("f4", (5,)),
+    "b.weight": ("f8", (4,)),
+    "h": ("f2", (7,)),
+    "steps": ("i8", ()),
+    "table": ("i4", (2, 2)),
+}
+
+
+@st.composite
+def models(draw: st.DrawFn) -> Tensors:
+    model: Tensors = {}
+    for name, (dtype, shape) in SHAPES.items():
+        if dtype.startswith("f"):
+            width = int(dtype[1]) * 8
+            elements = st.floats(-1e4, 1e4, width=width)  # pyright: ignore[reportArgumentType]
+            model[name] = draw(hnp.arrays(dtype, shape, elements=elements))
+        else:
+            model[name] = draw(hnp.arrays(dtype, shape, elements=st.integers(-(10**6), 10**6)))
+    return model
+
+
+UPDATES = st.lists(st.tuples(models(), st.integers(1, 2**40)), min_size=1, max_size=5)
+
+
+def encode(tensors: Tensors) -> bytes:
+    file = bytearray()
+    write_tensors(tensors, file.extend)
+    return bytes(file)
+
+
+def contribution(delta: Tensors, weight: int) -> Contribution:
+    file = encode(delta)
+    return Contribution(hashlib.sha256(file).hexdigest(), weight, bytes_reader(file))
+
+
+def aggregate(base: Tensors, updates: list[Contribution], tile_bytes: int) -> bytes:
+    out = bytearray()
+    source = Source("base", bytes_reader(encode(base)))
+    weighted_mean(source, updates, out.extend, tile_bytes=tile_bytes)
+    return bytes(out)
+
+
+@given(models(), UPDATES, st.integers(1, 200), st.randoms(use_true_random=False))
+def test_any_permutation_and_tile_gives_identical_bytes(
+    base: Tensors, updates: list[tuple[Tensors, int]], tile_bytes: int, rng: random.Random
+) -> None:
+    contributions = [contribution(delta, weight) for delta, weight in updates]
+    first = aggregate(base, contributions, 4096)
+    rng.shuffle(contributions)
+    assert aggregate(base, contributions, tile_bytes) == first
+
+
+@given(models(), UPDATES)
+def test_agrees_with_plain_numpy(base: Tensors, updates: list[tuple[Tensors, int]]) -> None:
+    out = aggregate(base, [contribution(delta, weight) for delta, weight in updates], 64)
+    found = read_tensors(bytes_reader(out), len(out))
+    ordered = sorted(updates, key=lambda u: (contribution(*u).digest, u[1]))
+    total = sum(weight for _, weight in updates)
+    for name, array in base.items():
+        mean = sum(delta[name].astype("f8") * weight for delta, weight in ordered) / total
+        if array.dtype.kind == "f":
+            wanted = (array.astype("f8") + mean).astype(array.dtype)
+        else:
+            info = np.iinfo(array.dtype)
+            wanted = np.clip(array + np.rint(mean), info.min, info.max).astype(array.dtype)
+        assert np.array_equal(found[name], wanted)
+
+
+@given(models(), UPDATES)
+def test_is_within_one_rounding_of_the_exact_mean(
+    base: Tensors, updates: list[tuple[Tensors, int]]
+) -> None:
+    out = aggregate(base, [contribution(delta, weight) for delta, weight in updates], 64)
+    found = read_tensors(bytes_reader(out), len(out))["a.weight"]
+    total = sum(weight for _, weight in updates)
+    for index in range(found.size):
+        terms = (Fraction(float(d["a.weight"].flat[index])) * weight for d, weight in updates)
+        exact = Fraction(float(base["a.weight"].flat[index])) + sum(terms) / total
+        step = Fraction(float(np.spacing(np.abs(np.float32(exact)))))
+        # Half a float32 step, and room for the float64 sum, whose terms are below 1e4.
+        error = abs(Fraction(float(found.flat[index])) - exact)
+        assert error <= step / 2 + Fraction(1, 2**36)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False, width=64) | st.floats(-10, 10))
+def test_float64_rounds_to_the_nearest_bfloat16(value: float) -> None:
+    bits = int(f64_to_bf16(np.array([value]))[0])
+    exact = Fraction(value)
+
+    def distance(candidate: int) -> Fraction:
+        # The infinity stands for the value that one more exponent would give: 2**128.
+        magnitude = candidate & 0x7FFF
+        if magnitude >= 0x7F80:
+            reached = Fraction(2) ** 128 * (1 if candidate < 0x8000 else -1)
+        else:
+            pattern = np.array([candidate], np.uint16).view(BFLOAT16)
+            reached = Fraction(float(bf16_to_f32(pattern)[0]))
+        return abs(reached - exact)
+
+    if abs(exact) >= Fraction(2) ** 128:
+        assert bits & 0x7FFF == 0x7F80
+        return
+    assert (bits >= 0x8000) == (np.signbit(value))
+    for neighbour in (bits - 1, bits + 1):
+        if 0 <= neighbour & 0x7FFF <= 0x7F80 and neighbour >> 15 == bits >> 15:
+            nearer = distance(bits) < distance(neighbour)
+            tie_to_even = distance(bits) == distance(neighbour) and bits % 2 == 0
+            assert nearer or tie_to_even

@@ -1,0 +1,47 @@
+"""The Celery application: what workers and beat run. Messages are doorbells, never records."""
+
+from celery import Celery
+from celery.signals import setup_logging, worker_process_shutdown
+
+from app.doorbell import SWEEP, configure_broker
+from app.observability import configure_logging
+from app.settings import get_settings
+from worker.runtime import close_runtime
+
+SWEEP_EXPIRES_SECONDS = 30  # a sweep that nobody took has been overtaken by the next one
+
+
+def create_celery() -> Celery:
+    """Return the application of the environment's settings."""
+    settings = get_settings()
+    app = Celery("hansa", include=["worker.tasks.rounds"])
+    configure_broker(app, settings.redis_url.get_secret_value())
+    app.conf.update(
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        worker_send_task_events=False,
+        beat_schedule={
+            "sweep": {
+                "task": SWEEP,
+                "schedule": settings.sweep_seconds,
+                "options": {"expires": SWEEP_EXPIRES_SECONDS},
+            }
+        },
+        timezone="UTC",
+    )
+    return app
+
+
+@setup_logging.connect
+def _configure_logging(**_: object) -> None:
+    configure_logging(get_settings())
+
+
+@worker_process_shutdown.connect
+def _close(**_: object) -> None:
+    close_runtime()
+
+
+celery_app = create_celery()
