@@ -9,8 +9,9 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -18,6 +19,9 @@ from rich.table import Table
 from rich.text import Text
 
 from app.embedded.errors import EXIT_FAILED, StackError
+
+if TYPE_CHECKING:
+    from app.settings import Settings
 
 cli = typer.Typer(name="hansa-hub", no_args_is_help=True, pretty_exceptions_show_locals=False)
 admin = typer.Typer(no_args_is_help=True, help="People who administer the hub.")
@@ -88,6 +92,7 @@ def serve(host: Host = "127.0.0.1", port: Port = 8400, reload: Reload = False) -
     """Run the REST hub alone; its settings are HANSA_* variables."""
     import uvicorn  # noqa: PLC0415
 
+    _settings()
     _raise_file_limit()  # every waiting site holds a connection
     uvicorn.run(
         "app.main:create_app",
@@ -112,6 +117,8 @@ def worker(concurrency: Concurrency = 2) -> None:
 
     from app.embedded.launch import die_with_parent  # noqa: PLC0415
 
+    settings = _settings()
+
     def die_with_worker(**_: object) -> None:
         die_with_parent(signal.SIGKILL)
 
@@ -121,7 +128,7 @@ def worker(concurrency: Concurrency = 2) -> None:
         "worker",
         *("--concurrency", str(concurrency), "--pool", "prefork", "-O", "fair"),
         *("--without-gossip", "--without-mingle", "--without-heartbeat"),
-        *("--loglevel", os.environ.get("HANSA_LOG_LEVEL", "info")),
+        *("--loglevel", settings.log_level),
     )
 
 
@@ -132,10 +139,11 @@ def beat() -> None:
     Its schedule is held in memory: all entries are intervals, so a file would only remember
     when the last few seconds began.
     """
+    settings = _settings()
     _celery(
         "beat",
         *("--scheduler", "celery.beat:Scheduler"),
-        *("--loglevel", os.environ.get("HANSA_LOG_LEVEL", "info")),
+        *("--loglevel", settings.log_level),
     )
 
 
@@ -146,6 +154,7 @@ def migrate() -> None:
 
     from app.embedded.migrations import alembic_config  # noqa: PLC0415
 
+    _settings()
     command.upgrade(alembic_config(), "head")
 
 
@@ -161,13 +170,13 @@ def admin_create(
     from app.domain.errors import DomainError  # noqa: PLC0415
     from app.services import users  # noqa: PLC0415
     from app.services.transactions import Transactions  # noqa: PLC0415
-    from app.settings import get_settings  # noqa: PLC0415
 
+    settings = _settings()
     if password_stdin:
         password = sys.stdin.readline(1025).rstrip("\n")
     else:
         password = str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
-    transactions = Transactions.from_settings(get_settings())
+    transactions = Transactions.from_settings(settings)
     try:
         with transactions.begin("create_admin") as tx:
             users.ensure_admin(tx, email=email, name=name, password=password)
@@ -211,18 +220,38 @@ def openapi() -> None:
     """Print the API's OpenAPI description, the same bytes for the same code."""
     import json  # noqa: PLC0415
 
-    # The description depends on none of these; nothing is connected to.
-    placeholders = {
-        "HANSA_DATABASE_URL": "postgresql+psycopg://hansa@localhost/hansa",
-        "HANSA_REDIS_URL": "redis://localhost:6379/0",
-        "HANSA_ARTIFACTS_URL": "file:///var/lib/hansa/artifacts",
-        "HANSA_PUBLIC_URL": "http://127.0.0.1:8400",
-    }
-    os.environ.update(placeholders)
-    from app.main import create_app  # noqa: PLC0415
+    with tempfile.TemporaryDirectory() as folder:
+        # The description depends on none of these; nothing is connected to.
+        os.environ.update(
+            HANSA_DATABASE_URL="postgresql+psycopg://hansa@localhost/hansa",
+            HANSA_REDIS_URL="redis://localhost:6379/0",
+            HANSA_ARTIFACTS_URL=f"file://{folder}",
+            HANSA_PUBLIC_URL="http://127.0.0.1:8400",
+        )
+        from app.main import create_app  # noqa: PLC0415
 
-    schema = create_app().openapi()
+        schema = create_app().openapi()
     typer.echo(json.dumps(schema, indent=2, sort_keys=True, ensure_ascii=False))
+
+
+def _settings() -> "Settings":
+    """Return the process's settings.
+
+    Raises:
+        StackError: a variable is missing or malformed; the message names each one.
+    """
+    from pydantic import ValidationError  # noqa: PLC0415
+
+    from app.settings import get_settings  # noqa: PLC0415
+
+    try:
+        return get_settings()
+    except ValidationError as error:
+        problems = (
+            f"HANSA_{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise StackError(f"settings: {'; '.join(problems)} (see app/settings.py)") from error
 
 
 def _report(message: str) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
@@ -109,9 +109,9 @@ class Bell:
                 async with client.pubsub() as subscription:
                     await subscription.subscribe(CHANNEL)
                     self._wake(list(self._waiting))  # rings may have been lost meanwhile
-                    async for message in subscription.listen():
-                        if message["type"] == "message":
-                            self._wake(_topics(bytes(message["data"])))
+                    # pyright: redis-py leaves the message's type open.
+                    async for message in subscription.listen():  # pyright: ignore[reportUnknownVariableType]
+                        self._wake(_topics(message))  # pyright: ignore[reportUnknownArgumentType]
             except (RedisError, OSError) as error:
                 log.warning("bell_disconnected", error=str(error))
                 await asyncio.sleep(RECONNECT_SECONDS)
@@ -148,9 +148,11 @@ class Bell:
                 event.set()
 
 
-def _topics(data: bytes) -> list[UUID]:
+def _topics(message: dict[str, Any]) -> list[UUID]:
+    """Return the topics that a message of redis-py's subscription names."""
     topics: list[UUID] = []
-    for part in data.decode("ascii", "replace").split(","):
-        with contextlib.suppress(ValueError):  # not ours: ignore
-            topics.append(UUID(part))
+    if message["type"] == "message":
+        for part in message["data"].decode("ascii", "replace").split(","):
+            with contextlib.suppress(ValueError):  # not ours: ignore
+                topics.append(UUID(part))
     return topics

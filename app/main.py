@@ -49,6 +49,7 @@ ROUTERS = (
     health.router,
 )
 
+SHUTDOWN_SECONDS = 1  # for the subscription; a client library may swallow a cancellation
 DESCRIPTION = "Train one model across many data sites without moving the data."
 
 
@@ -66,8 +67,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             yield
         finally:
             listening.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await listening
+            await asyncio.wait({listening}, timeout=SHUTDOWN_SECONDS)
             transactions.dispose()
 
     app = FastAPI(

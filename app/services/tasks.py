@@ -49,8 +49,21 @@ class UploadTicket:
     layout: Layout
 
 
-def claim(tx: Tx, site: SitePrincipal, *, now: datetime, lease_for: timedelta) -> wire.Task | None:
-    """Lease the site's oldest unfinished task, or None. Repeating renews the lease."""
+def claim(
+    tx: Tx,
+    site: SitePrincipal,
+    request: wire.ClaimRequest,
+    *,
+    now: datetime,
+    lease_for: timedelta,
+    online_for: timedelta,
+) -> wire.Task | None:
+    """Lease the site's oldest unfinished task, or None. Repeating renews the lease.
+
+    A site that was away wakes the runs that may have waited for it.
+    """
+    if sites.seen(tx, site.id, now, request.sdk_version, request.hardware, online_for=online_for):
+        sites.wake_runs(tx, site.federation_id)
     context = rows.oldest_claimable(tx.session, site.id)
     if context is None:
         return None

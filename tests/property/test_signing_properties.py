@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hansa_core.canonical import canonical_json
@@ -19,6 +19,8 @@ from hansa_core.signing import (
     verify,
 )
 
+BRIEF = settings(max_examples=60, deadline=None)  # a busy machine is no failure
+
 SEEDS = st.binary(min_size=32, max_size=32)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 JSON = st.recursive(
@@ -32,6 +34,7 @@ JSON = st.recursive(
 )
 
 
+@BRIEF
 @given(SEEDS, st.sampled_from(Purpose), st.binary(max_size=200), st.data())
 def test_changed_bit_never_verifies(
     seed: bytes, purpose: Purpose, payload: bytes, data: st.DataObject
@@ -45,6 +48,7 @@ def test_changed_bit_never_verifies(
         verify(public_key(seed), purpose, bytes(forged[64:]), bytes(forged[:64]))
 
 
+@BRIEF
 @given(SEEDS)
 def test_fingerprint_is_eight_groups_of_four(seed: bytes) -> None:
     groups = fingerprint(public_key(seed)).split("-")
@@ -52,11 +56,13 @@ def test_fingerprint_is_eight_groups_of_four(seed: bytes) -> None:
     assert set("".join(groups)) <= set("abcdefghijklmnopqrstuvwxyz234567")
 
 
+@BRIEF
 @given(st.binary(max_size=70))
 def test_base64_round_trips(data: bytes) -> None:
     assert decode_base64(encode_base64(data), size=len(data)) == data
 
 
+@BRIEF
 @given(st.text("ABQRZaz09-_+/= \n", max_size=12) | st.text(max_size=12))
 def test_no_two_texts_mean_the_same_bytes(text: str) -> None:
     try:
@@ -66,6 +72,7 @@ def test_no_two_texts_mean_the_same_bytes(text: str) -> None:
     assert encode_base64(data) == text
 
 
+@BRIEF
 @given(JSON)
 def test_canonical_json_reads_back_as_the_same_value(value: Any) -> None:
     text = canonical_json(value)
@@ -74,6 +81,7 @@ def test_canonical_json_reads_back_as_the_same_value(value: Any) -> None:
     assert canonical_json(read) == text
 
 
+@BRIEF
 @given(st.dictionaries(TEXTS, JSON, max_size=6), st.randoms(use_true_random=False))
 def test_canonical_json_does_not_depend_on_insertion_order(
     value: dict[str, Any], random: Any

@@ -49,20 +49,14 @@ class SiteClient:
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self.identity = identity
-        url = identity.record.hub_url
-        self._open = Transport(url, retry=retry, timeout_seconds=timeout_seconds, sleep=sleep)
-        self._transport = Transport(
-            url,
-            _SiteTokens(identity, self._open),
-            retry=retry,
-            timeout_seconds=timeout_seconds,
-            sleep=sleep,
+        anonymous = Transport(
+            identity.record.hub_url, retry=retry, timeout_seconds=timeout_seconds, sleep=sleep
         )
+        self._transport = anonymous.with_tokens(_SiteTokens(identity, anonymous))
 
     def close(self) -> None:
         """Close the connections."""
         self._transport.close()
-        self._open.close()
 
     def __enter__(self) -> Self:
         return self
@@ -171,13 +165,11 @@ class SiteClient:
         self._transport.send(
             "POST",
             f"/v1/tasks/{task.id}/failure",
-            content=wire.TaskFailure(
+            body=wire.TaskFailure(
                 lease_token=task.lease.token,
                 error=error.strip()[: wire.MAX_ERROR] or "the trainer failed without a message",
                 traceback=traceback[-wire.MAX_TRACEBACK :],
-            )
-            .model_dump_json()
-            .encode(),
+            ),
         )
 
     def rotate(self, new_private_key: bytes) -> wire.SiteView:
@@ -239,9 +231,7 @@ class _SiteTokens(TokenSource):
             reply = self._transport.send(
                 "POST",
                 path,
-                content=wire.ChallengeAnswer(nonce=challenge.nonce, signature=signature)
-                .model_dump_json()
-                .encode(),
+                body=wire.ChallengeAnswer(nonce=challenge.nonce, signature=signature),
                 repeat=False,  # the nonce is good for one answer
             )
         except RefusedError as error:

@@ -8,14 +8,17 @@ Invariants:
 """
 
 import random
+import ssl
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from http import HTTPStatus
-from typing import Protocol, Self, TypeVar
+from typing import Protocol, Self, TypedDict, TypeVar, Unpack
 
 import httpx2
 from pydantic import BaseModel, ValidationError
@@ -65,6 +68,16 @@ class Reply:
     date: datetime | None  # by the hub's clock
 
 
+class CallOptions(TypedDict, total=False):
+    """What a request may carry besides its method and path."""
+
+    body: BaseModel | bytes | None
+    params: Params | None
+    headers: Mapping[str, str] | None
+    repeat: bool  # default true: the call may be sent twice without harm
+    wait_seconds: float  # how long the hub may wait before it answers
+
+
 class TokenSource(Protocol):
     """Where the bearer token comes from."""
 
@@ -93,6 +106,17 @@ class FixedToken:
         return None
 
 
+@cache
+def _tls_context(loads_authorities: bool) -> ssl.SSLContext:
+    """Return the process's TLS settings: loading the authorities takes long, so once.
+
+    Without authorities it trusts nobody; that is for addresses without TLS.
+    """
+    if loads_authorities:
+        return httpx2.create_ssl_context()
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
 def _draw() -> float:
     return random.random()  # noqa: S311 -- spreads load; nothing secret hangs on it
 
@@ -116,11 +140,18 @@ class Transport:
         self._timeout = timeout_seconds
         self._sleep = sleep
         self._http = httpx2.Client(
+            verify=_tls_context(self.url.startswith("https:")),
             headers={"User-Agent": f"hansa/{__version__}", "Accept": "application/json"},
             limits=httpx2.Limits(
                 max_connections=16, max_keepalive_connections=8, keepalive_expiry=60
             ),
         )
+
+    def with_tokens(self, tokens: TokenSource) -> Self:
+        """Return the same connections with other tokens; close only one of the two."""
+        twin = copy(self)
+        twin._tokens = tokens  # noqa: SLF001 -- its own class
+        return twin
 
     def close(self) -> None:
         """Close the connections."""
@@ -133,92 +164,48 @@ class Transport:
         self.close()
 
     def call(
-        self,
-        method: str,
-        path: str,
-        answer: type[AnswerT],
-        *,
-        body: BaseModel | bytes | None = None,
-        params: Params | None = None,
-        headers: Mapping[str, str] | None = None,
-        repeat: bool = True,
-        wait_seconds: float = 0.0,
+        self, method: str, path: str, answer: type[AnswerT], **options: Unpack[CallOptions]
     ) -> AnswerT:
         """Send a request and return its answer as `answer`.
 
         Raises:
             HansaError: the subclass says what to do next.
         """
-        got = self.call_or_none(
-            method,
-            path,
-            answer,
-            body=body,
-            params=params,
-            headers=headers,
-            repeat=repeat,
-            wait_seconds=wait_seconds,
-        )
+        got = self.call_or_none(method, path, answer, **options)
         if got is None:
             raise BadAnswerError(f"{method} {self.url}{path} answered nothing, wanted an answer")
         return got
 
     def call_or_none(
-        self,
-        method: str,
-        path: str,
-        answer: type[AnswerT],
-        *,
-        body: BaseModel | bytes | None = None,
-        params: Params | None = None,
-        headers: Mapping[str, str] | None = None,
-        repeat: bool = True,
-        wait_seconds: float = 0.0,
+        self, method: str, path: str, answer: type[AnswerT], **options: Unpack[CallOptions]
     ) -> AnswerT | None:
         """Like `call`; an answer without content (204) is None."""
-        content = body.model_dump_json().encode() if isinstance(body, BaseModel) else body
-        reply = self.send(
-            method,
-            path,
-            content=content,
-            params=params,
-            headers=headers,
-            repeat=repeat,
-            wait_seconds=wait_seconds,
-        )
+        reply = self.send(method, path, **options)
         if reply.status == HTTPStatus.NO_CONTENT or not reply.body:
             return None
         return self.parsed(reply.body, answer, f"{method} {self.url}{path}")
 
-    def send(
-        self,
-        method: str,
-        path: str,
-        *,
-        content: bytes | None = None,
-        params: Params | None = None,
-        headers: Mapping[str, str] | None = None,
-        repeat: bool = True,
-        wait_seconds: float = 0.0,
-    ) -> Reply:
+    def send(self, method: str, path: str, **options: Unpack[CallOptions]) -> Reply:
         """Send a small request and return what came back. Raises HansaError."""
-        sent = dict(headers or {})
+        body = options.get("body")
+        content = body.model_dump_json().encode() if isinstance(body, BaseModel) else body
+        headers = dict(options.get("headers") or {})
         if content is not None:
-            sent.setdefault("Content-Type", "application/json")
+            headers.setdefault("Content-Type", "application/json")
 
         def once() -> Reply:
             with self.exchange(
                 method,
                 path,
                 content=content,
-                params=params,
-                headers=sent,
-                wait_seconds=wait_seconds,
+                params=options.get("params"),
+                headers=headers,
+                wait_seconds=options.get("wait_seconds", 0.0),
             ) as response:
                 date = _http_date(response.headers.get("Date"))
                 return Reply(response.status_code, read_bounded(response), date)
 
-        return self.repeat(once) if repeat else once()
+        return self.repeat(once) if options.get("repeat", True) else once()
 
     def repeat(self, once: Callable[[], OnceT]) -> OnceT:
         """Return what `once` returns, calling it again after transient failures."""

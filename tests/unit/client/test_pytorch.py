@@ -16,6 +16,7 @@ from torch.utils.data import TensorDataset
 
 from hansa.pytorch import Pairs, TorchConfig, TorchTrainer, load_tensors, to_tensors
 from hansa.trainer import (
+    ConfigError,
     TensorsError,
     TrainContext,
     Trainer,
@@ -320,8 +321,9 @@ def test_senseless_settings_are_refused(wrong: dict[str, Any], path: str) -> Non
 
 
 def test_momentum_belongs_to_sgd() -> None:
-    with pytest.raises(ValidationError, match=r"momentum is 0\.9, but adam takes none"):
-        TorchConfig.model_validate({"optimizer": "adam", "momentum": 0.9})
+    with pytest.raises(ConfigError, match=r"momentum is 0\.9, but adam takes none") as caught:
+        parse_config(TorchConfig, {"optimizer": "adam", "momentum": 0.9})
+    assert [path for path, _ in caught.value.problems] == ["training"]
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])

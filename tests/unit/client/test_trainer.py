@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -196,6 +196,7 @@ def test_float_delta_is_one_ieee_subtraction(dtype: str) -> None:
     np.testing.assert_array_equal(difference, local - base)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     hnp.arrays(np.float32, 8, elements=st.floats(-(2.0**100), 2.0**100, width=32)),
     hnp.arrays(np.float32, 8, elements=st.floats(-(2.0**100), 2.0**100, width=32)),
@@ -210,6 +211,7 @@ def test_bfloat16_delta_rounds_the_difference_once(
     np.testing.assert_array_equal(difference.view("<u2"), wanted)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.data())
 def test_integer_delta_is_exact_or_refused(data: st.DataObject) -> None:
     dtype = data.draw(st.sampled_from([np.int8, np.int16, np.int32, np.int64]))

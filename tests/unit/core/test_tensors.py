@@ -1,7 +1,6 @@
 """The tensor format: what is refused in a header, what is written, bfloat16 rounding."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -75,7 +74,7 @@ def test_empty_model_and_empty_tensors_round_trip() -> None:
 
 def test_uint16_is_not_taken_for_bfloat16() -> None:
     bits = np.array([0x3F80], np.uint16)
-    with pytest.raises(TensorFormatError, match="'w'.*uint16.*BFLOAT16"):
+    with pytest.raises(TensorFormatError, match=r"'w'.*uint16.*BFLOAT16"):
         encode({"w": bits})
     assert dtype_of(bits.view(BFLOAT16)) is DType.BF16
 
@@ -146,7 +145,8 @@ def test_layout_json_of_another_form_is_refused(value: object) -> None:
         (header_with(data_offsets=[0, 2**60]), "'w' data_offsets is"),
         (header_with(data_offsets=[8, 32]), "'w' starts at 8, wanted 0"),
         (framed(json.dumps({"": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}})), "0 char"),
-        (framed(json.dumps({"n" * 513: {"dtype": "U8", "shape": [], "data_offsets": [0, 1]}})), "513"),
+        (framed(json.dumps({"n" * 513: {"dtype": "U8", "shape": [], "data_offsets": [0, 1]}})),
+         "513 characters"),
         (framed('{"\\ud800":{"dtype":"U8","shape":[],"data_offsets":[0,1]}}'), "lone surrogate"),
     ],
 )  # fmt: skip
@@ -182,11 +182,10 @@ def test_too_many_tensors_are_refused() -> None:
         Layout(tensors)
 
 
-@pytest.mark.parametrize("change", [lambda file: file[:-1], lambda file: file + b"\0"])
-def test_file_of_another_size_than_its_header_says_is_refused(
-    change: Callable[[bytes], bytes],
-) -> None:
-    file = change(encode({"w": np.zeros(4)}))
+@pytest.mark.parametrize("surplus", [-1, 1])
+def test_file_of_another_size_than_its_header_says_is_refused(surplus: int) -> None:
+    file = encode({"w": np.zeros(4)})
+    file = (file + b"\0")[: len(file) + surplus]
     with pytest.raises(TensorFormatError, match=f"the file has {len(file)} bytes"):
         read_tensors(bytes_reader(file), len(file))
 

@@ -2,6 +2,7 @@
 
 import csv
 import time
+import tomllib
 from collections import Counter
 from pathlib import Path
 
@@ -21,9 +22,8 @@ from examples.heart_disease.trainer import Config, trainer, trainer_for
 from examples.offline import Plan, load_plan
 from hansa.trainer import TrainContext, delta, load_trainer, parse_config
 from hansa_core.plans import parse_plan
-from tests.unit.examples.plans import read_toml
 
-PLAN_PATH = Path("examples/heart_disease/plan.toml")
+PLAN_PATH = Path(__file__).parents[3] / "examples/heart_disease/plan.toml"
 SHORT = Plan(seed=7, rounds=3, training={**load_plan(PLAN_PATH).training, "epochs": 1})
 
 
@@ -116,7 +116,7 @@ def test_a_site_reads_only_the_directory_of_its_environment(
 
 
 def test_the_plan_fits_run_plan_and_the_trainer_that_it_names() -> None:
-    plan = parse_plan(read_toml(PLAN_PATH))
+    plan = parse_plan(tomllib.loads(PLAN_PATH.read_text(encoding="utf-8")))
     assert plan.rounds >= 12
     assert plan.cohort.min_sites == len(SITES)
     named = load_trainer("examples.heart_disease.trainer:trainer")

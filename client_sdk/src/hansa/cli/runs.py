@@ -1,0 +1,181 @@
+"""`hansa run ...`: define, start, watch and look into runs."""
+
+from pathlib import Path
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from hansa.cli.output import JsonFlag, print_fields, print_json, print_table, say, when
+from hansa.cli.plans import read_plan
+from hansa.cli.settings import FederationOption, chosen_federation, connect, find_run
+from hansa.cli.watch import sparkline, watch
+from hansa.client import HansaClient
+from hansa.trainer import load_trainer, parse_config
+from hansa_core import wire
+from hansa_core.states import TaskState
+
+app = typer.Typer(no_args_is_help=True, help="Runs.")
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Id, or name of the newest.")]
+
+
+@app.command("create")
+def create_run(
+    plan: Annotated[Path, typer.Argument(help="The plan, TOML or JSON.")],
+    federation: FederationOption = None,
+    start: Annotated[bool, typer.Option(help="Start it at once.")] = True,
+    checkpoint: Annotated[
+        UUID | None, typer.Option(help="Base, instead of the model's newest checkpoint.")
+    ] = None,
+    trainer: Annotated[
+        str | None, typer.Option(help="package.module:object to check [training] against.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--watch", help="Watch it.")] = False,
+    *,
+    as_json: JsonFlag = False,
+) -> None:
+    """Create a run from a plan, checked here first and then by the hub."""
+    parsed = read_plan(plan)
+    if trainer is not None:
+        parse_config(load_trainer(trainer).config_type, parsed.training)
+    with connect() as client:
+        slug = chosen_federation(client, federation)
+        run = client.create_run(slug, parsed, checkpoint_id=checkpoint, start=start)
+        if as_json:
+            print_json(run)
+        else:
+            say(f"run {run.name} is {run.state}: {run.id}")
+            if run.state_reason:
+                say(run.state_reason)
+        if follow:
+            raise typer.Exit(watch(client, slug, run.id))
+
+
+@app.command("start")
+def start_run(run: RunArgument, federation: FederationOption = None) -> None:
+    """Start a run that was created with --no-start."""
+    with connect() as client:
+        slug = chosen_federation(client, federation)
+        started = client.start_run(slug, find_run(client, slug, run).id)
+    say(f"run {started.name} is {started.state}")
+
+
+@app.command("list")
+def list_runs(federation: FederationOption = None, *, as_json: JsonFlag = False) -> None:
+    """List a federation's runs, newest first."""
+    with connect() as client:
+        found = list(client.runs(chosen_federation(client, federation)))
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ("RUN", "STATE", "ROUNDS", "MODEL", "CREATED", "ID", "REASON"),
+        (
+            (
+                run.name,
+                run.state,
+                f"{run.rounds_completed}/{run.plan.rounds}",
+                run.plan.model,
+                when(run.created_at),
+                run.id,
+                run.state_reason,
+            )
+            for run in found
+        ),
+        empty="no runs yet; make one with `hansa run create PLAN`",
+    )
+
+
+@app.command("watch")
+def watch_run(run: RunArgument, federation: FederationOption = None) -> None:
+    """Watch a run until it ends. Exit code: 0 completed, 1 failed, 2 cancelled."""
+    with connect() as client:
+        slug = chosen_federation(client, federation)
+        code = watch(client, slug, find_run(client, slug, run).id)
+    raise typer.Exit(code)
+
+
+@app.command("show")
+def show_run(
+    run: RunArgument, federation: FederationOption = None, *, as_json: JsonFlag = False
+) -> None:
+    """Show a run: its rounds, metrics and failures."""
+    with connect() as client:
+        slug = chosen_federation(client, federation)
+        found = find_run(client, slug, run)
+        if as_json:
+            print_json(found)
+            return
+        print_fields(
+            (
+                ("run", found.name),
+                ("id", found.id),
+                ("state", found.state),
+                ("reason", found.state_reason),
+                ("model", found.plan.model),
+                ("rounds", f"{found.rounds_completed} of {found.plan.rounds}"),
+                ("plan", found.plan_digest),
+                ("checkpoint", found.latest_checkpoint_id),
+                ("created", when(found.created_at)),
+                ("started", when(found.started_at)),
+                ("finished", when(found.finished_at)),
+            )
+        )
+        _show_rounds(client, slug, found)
+        _show_metrics(list(client.metrics(slug, found.id)))
+
+
+@app.command("cancel")
+def cancel_run(run: RunArgument, federation: FederationOption = None) -> None:
+    """Stop a run; its finished rounds and their checkpoints stay."""
+    with connect() as client:
+        slug = chosen_federation(client, federation)
+        cancelled = client.cancel_run(slug, find_run(client, slug, run).id)
+    say(f"run {cancelled.name} is {cancelled.state}")
+
+
+def _show_rounds(client: HansaClient, federation: str, run: wire.Run) -> None:
+    rounds = [
+        client.round(federation, run.id, item.number) for item in client.rounds(federation, run.id)
+    ]
+    say("")
+    print_table(
+        ("ROUND", "KIND", "STATE", "ANSWERS", "CLOSED", "REASON"),
+        (
+            (
+                item.number,
+                item.kind,
+                item.state,
+                f"{sum(task.state is TaskState.DONE for task in item.tasks)}/{len(item.tasks)}",
+                when(item.closed_at),
+                item.state_reason,
+            )
+            for item in rounds
+        ),
+        empty="no rounds yet",
+    )
+    for item in rounds:
+        for task in item.tasks:
+            if task.state is TaskState.FAILED:
+                say("")
+                say(f"round {item.number}, {task.site_name}: {task.state_reason}", style="red")
+                if task.traceback:
+                    say(task.traceback.rstrip(), style="dim")
+
+
+def _show_metrics(points: list[wire.MetricPoint]) -> None:
+    series: dict[tuple[str, str], list[float]] = {}
+    for point in points:
+        if point.site_id is None:
+            series.setdefault((point.kind, point.name), []).append(point.value)
+    if series:
+        say("")
+        print_table(
+            ("METRIC", "OVER", "FIRST", "LAST", "BY ROUND"),
+            (
+                (name, kind, f"{values[0]:.4g}", f"{values[-1]:.4g}", sparkline(values))
+                for (kind, name), values in series.items()
+            ),
+            empty="",
+        )
