@@ -109,7 +109,7 @@ class Bell:
                 async with client.pubsub() as subscription:
                     await subscription.subscribe(CHANNEL)
                     self._wake(list(self._waiting))  # rings may have been lost meanwhile
-                    # pyright: redis-py leaves the message's type open.
+                    # redis-py leaves the message's type open
                     async for message in subscription.listen():  # pyright: ignore[reportUnknownVariableType]
                         self._wake(_topics(message))  # pyright: ignore[reportUnknownArgumentType]
             except (RedisError, OSError) as error:

@@ -14,7 +14,8 @@ def configure_logging(settings: Settings) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.dict_tracebacks
+        # Plain tracebacks: local variables would put tokens and data into the log.
+        structlog.processors.format_exc_info
         if settings.log_format == "json"
         else structlog.processors.StackInfoRenderer(),
     ]

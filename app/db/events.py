@@ -42,7 +42,6 @@ def append(session: Session, events: Sequence[NewEvent]) -> None:
                 "run_id": event.run_id,
                 "kind": event.kind,
                 "data": event.data,
-                "at": func.clock_timestamp(),
             }
             for event in events
         ],

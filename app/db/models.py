@@ -14,6 +14,7 @@ from sqlalchemy import (
     Identity,
     Index,
     UniqueConstraint,
+    func,
     text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
@@ -386,4 +387,5 @@ class Event(Base):
     run_id: Mapped[UUID | None] = mapped_column(ForeignKey("runs.id"))
     kind: Mapped[str]
     data: Mapped[dict[str, Any]]
-    at: Mapped[datetime]
+    # The database's clock: one for all writers, and read while the federation's lock is held.
+    at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())

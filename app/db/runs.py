@@ -1,4 +1,8 @@
-"""Rows of runs and their rounds. Locks are taken run first, then round, then task."""
+"""Rows of runs and their rounds. Locks are taken run first, then round, then task.
+
+All of them leave the key alone (FOR NO KEY UPDATE): a row that is locked can still be pointed at
+by a foreign key, so an answer to a task never waits for the run above it.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -16,7 +20,9 @@ OPEN_ROUNDS = (RoundState.COLLECTING, RoundState.AGGREGATING)
 
 def lock_run(session: Session, run_id: UUID) -> Run | None:
     """Return the run, locked until the transaction ends."""
-    return session.scalars(select(Run).where(Run.id == run_id).with_for_update()).one_or_none()
+    return session.scalars(
+        select(Run).where(Run.id == run_id).with_for_update(key_share=True)
+    ).one_or_none()
 
 
 def find_run(session: Session, federation_id: UUID, run_id: UUID) -> Run | None:
@@ -90,11 +96,11 @@ def candidates(session: Session, federation_id: UUID) -> Sequence[Site]:
 def lock_open_round(session: Session, run_id: UUID) -> Round | None:
     """Return the run's open round, locked."""
     query = select(Round).where(Round.run_id == run_id, Round.state.in_(OPEN_ROUNDS))
-    return session.scalars(query.with_for_update()).one_or_none()
+    return session.scalars(query.with_for_update(key_share=True)).one_or_none()
 
 
 def lock_round(session: Session, round_id: UUID) -> Round | None:
-    query = select(Round).where(Round.id == round_id).with_for_update()
+    query = select(Round).where(Round.id == round_id).with_for_update(key_share=True)
     return session.scalars(query.execution_options(populate_existing=True)).one_or_none()
 
 

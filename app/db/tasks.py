@@ -73,7 +73,7 @@ def oldest_claimable(session: Session, site_id: UUID) -> TaskContext | None:
         )
         .order_by(Task.id)
         .limit(1)
-        .with_for_update(of=Task)
+        .with_for_update(of=Task, key_share=True)
     )
     row = session.execute(query).one_or_none()
     return None if row is None else TaskContext(*row)
@@ -93,7 +93,9 @@ def lock_context(session: Session, task_id: UUID, site_id: UUID) -> TaskContext 
     if round_id is None:
         return None
     session.execute(select(Round.id).where(Round.id == round_id).with_for_update(read=True))
-    row = session.execute(_context(task_id, site_id).with_for_update(of=Task)).one_or_none()
+    row = session.execute(
+        _context(task_id, site_id).with_for_update(of=Task, key_share=True)
+    ).one_or_none()
     return None if row is None else TaskContext(*row)
 
 
@@ -162,7 +164,7 @@ def expired(session: Session, round_id: UUID, *, now: datetime) -> Sequence[Task
         Task.state == TaskState.CLAIMED,
         Task.lease_expires_at <= now,
     )
-    return session.scalars(query.order_by(Task.id).with_for_update()).all()
+    return session.scalars(query.order_by(Task.id).with_for_update(key_share=True)).all()
 
 
 def find_update(session: Session, task_id: UUID) -> Update | None:

@@ -3,15 +3,21 @@
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from threading import Barrier
+from uuid import UUID
 
 import pytest
 from starlette.testclient import TestClient
 
 from app.db import sites as rows
+from app.db.models import Artifact, Checkpoint, Model, Run
+from app.domain.ids import new_id
+from app.doorbell import STEP_RUN, Job
 from app.services import federations, sites
+from app.services.principals import Membership
 from app.services.sites import Change, Presence
-from app.services.transactions import Transactions
+from app.services.transactions import Transactions, Tx
 from hansa_core import wire
+from hansa_core.states import RunState
 from tests.identities import (
     SiteIdentity,
     make_federation,
@@ -109,3 +115,54 @@ def test_a_change_of_state_rings_the_sites_topic(
     with transactions.begin("again") as tx:
         sites.change(tx, membership, site.id, Change.SUSPEND, request, presence)
         assert not tx.topics
+
+
+def test_a_site_that_may_work_again_wakes_the_runs_that_are_alive(
+    client: TestClient, transactions: Transactions
+) -> None:
+    owner = make_person(transactions)
+    site = make_site(client, owner, make_federation(client, owner))
+    make_federation(client, owner, "other")
+    principal = principal_of(transactions, owner)
+    with transactions.begin("add_runs") as tx:
+        membership = federations.access(tx, principal, "nordic")
+        other = federations.access(tx, principal, "other")
+        alive = {add_run(tx, membership, state) for state in (RunState.QUEUED, RunState.RUNNING)}
+        for state in (RunState.DRAFT, RunState.COMPLETED, RunState.CANCELLED):
+            add_run(tx, membership, state)
+        add_run(tx, other, RunState.QUEUED)
+    presence = Presence(now(), ONLINE_FOR)
+    request = wire.SiteStateChange()
+    with transactions.begin("suspend") as tx:
+        sites.change(tx, membership, site.id, Change.SUSPEND, request, presence)
+    with transactions.begin("reinstate") as tx:
+        sites.change(tx, membership, site.id, Change.REINSTATE, request, presence)
+        assert set(tx.jobs) == {Job(STEP_RUN, run_id) for run_id in alive}
+
+
+def add_run(tx: Tx, membership: Membership, state: RunState) -> UUID:
+    """Write a run in this state, with all that its row has to point at."""
+    common = {"federation_id": membership.federation_id, "created_at": now()}
+    made_by = {"created_by": membership.principal.user_id}
+    model_id, checkpoint_id, run_id = new_id(), new_id(), new_id()
+    digest = run_id.hex * 2
+    tx.session.add(Artifact(digest=digest, size=1, **common))
+    tx.session.add(Model(id=model_id, name=str(model_id), description="", **common, **made_by))
+    tx.session.flush()
+    tx.session.add(Checkpoint(id=checkpoint_id, model_id=model_id, digest=digest, **common))
+    tx.session.flush()
+    tx.session.add(
+        Run(
+            id=run_id,
+            name="run",
+            state=state,
+            plan={},
+            plan_digest=digest,
+            model_id=model_id,
+            base_checkpoint_id=checkpoint_id,
+            latest_checkpoint_id=checkpoint_id,
+            **common,
+            **made_by,
+        )
+    )
+    return run_id

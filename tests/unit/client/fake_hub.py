@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -30,7 +31,9 @@ from hansa_core.problems import SignatureError
 from hansa_core.signing import Purpose, decode_base64, fingerprint, verify
 from hansa_core.states import RoundKind, SiteState
 
-DEADLINE = 10.0  # seconds that a test waits for anything
+DEADLINE = 30.0  # seconds that a test waits for anything
+PASSWORD = "correct horse battery"  # noqa: S105 -- good for nothing but this
+SESSION_TOKEN = "session-token"  # noqa: S105
 
 
 @dataclass
@@ -203,8 +206,8 @@ class FakeHub:
             return problem(403, "site-not-active", f"the site is {self.state}")
         token = uuid4().hex
         self.tokens.add(token)
-        now = datetime.now(UTC) + self.clock_skew
-        return answer(wire.SiteToken(token=token, expires_at=now + self.token_life), 201)
+        expires = datetime.now(UTC) + self.clock_skew + self.token_life
+        return answer(wire.SiteToken(token=token, expires_at=expires), 201)
 
     async def site(self, request: Request) -> Response:
         return answer(self.view())
@@ -283,9 +286,9 @@ class FakeHub:
 
     async def session(self, request: Request) -> Response:
         message = json.loads(await request.body())
-        if message["password"] != "correct horse battery":  # noqa: S105 -- a fake hub's password
+        if message["password"] != PASSWORD:
             return problem(401, "not-authenticated", "email or password is wrong")
-        self.tokens.add("session-token")
+        self.tokens.add(SESSION_TOKEN)
         user = wire.User(
             id=uuid4(),
             email=message["email"],
@@ -294,7 +297,7 @@ class FakeHub:
             created_at=datetime.now(UTC),
         )
         expires = datetime.now(UTC) + timedelta(hours=1)
-        return answer(wire.Session(token="session-token", expires_at=expires, user=user), 201)
+        return answer(wire.Session(token=SESSION_TOKEN, expires_at=expires, user=user), 201)
 
     async def federations(self, request: Request) -> Response:
         # Three federations over two pages.
@@ -363,7 +366,11 @@ class FakeHub:
                 if not path.startswith(open_paths) and token not in self.tokens:
                     return problem(401, "not-authenticated", "no such token")
                 try:
-                    return await handler(request)
+                    answered: Response = await handler(request)
+                    answered.headers["Date"] = format_datetime(
+                        datetime.now(UTC) + self.clock_skew, usegmt=True
+                    )
+                    return answered
                 finally:
                     with self.heard:
                         self.heard.notify_all()
@@ -426,7 +433,9 @@ def ranged(content: bytes, request: Request, ranges: list[str]) -> Response:
 @contextlib.contextmanager
 def serving(hub: FakeHub) -> Generator[FakeHub]:
     """Serve `hub` from a thread. Its socket listens already: no waiting for a start."""
-    config = uvicorn.Config(hub.app(), log_config=None, lifespan="off", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        hub.app(), log_config=None, lifespan="off", date_header=False, timeout_graceful_shutdown=1
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [hub.socket]}, daemon=True)
     thread.start()

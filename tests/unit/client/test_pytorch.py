@@ -221,6 +221,19 @@ def test_metrics_see_all_held_out_data_in_order_and_undefined_ones_are_left_out(
     assert result.metrics["loss"] == pytest.approx(0, abs=1e-12)
 
 
+def test_evaluation_drops_nothing_out_and_uses_the_running_statistics() -> None:
+    trainer = _trainer(eval_data=_line)
+    tensors = trainer.train(
+        trainer.initial_tensors(CONFIG, 5), TrainContext(CONFIG, seed=9)
+    ).tensors
+    small = CONFIG.model_copy(update={"batch_size": 5})
+    contexts = (TrainContext(CONFIG, seed=1), TrainContext(small, seed=2))
+    one, other = (trainer.evaluate(tensors, context) for context in contexts)
+    assert one is not None
+    assert other is not None
+    assert one.metrics["loss"] == pytest.approx(other.metrics["loss"], rel=1e-5)
+
+
 class _Tied(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -288,15 +288,20 @@ def test_refused_token_is_renewed_once_in_the_middle_of_a_task(
     assert hub.count("/tokens") == 2
 
 
-def test_token_is_renewed_before_it_expires_by_the_hubs_clock(
-    hub: FakeHub, state: StateDir, model: bytes
+@pytest.mark.parametrize("skew_hours", [-3, 0, 3])
+def test_token_lives_by_the_hubs_clock_however_wrong_the_sites_is(
+    hub: FakeHub, state: StateDir, model: bytes, skew_hours: int
 ) -> None:
+    hub.clock_skew = timedelta(hours=skew_hours)
     checkpoint = hub.add_checkpoint(model)
     hub.add_task(checkpoint)
-    hub.token_life = timedelta(0)
     assert run(state).done == 1
-    assert hub.count("/tokens") > 2
-    assert hub.count("POST /v1/tasks/claim") == 1  # never refused: never sent with an old one
+    assert hub.count("/tokens") == 1
+    hub.token_life = timedelta(seconds=-1)  # every token is due for renewal at once
+    hub.add_task(checkpoint)
+    assert run(state).done == 1
+    assert hub.count("/tokens") > 3
+    assert hub.count("POST /v1/tasks/claim") == 2  # none was refused: no old one was sent
 
 
 def test_lost_lease_abandons_the_task_without_a_failure_report(

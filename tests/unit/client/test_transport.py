@@ -21,7 +21,14 @@ from hansa.errors import (
 from hansa.transfers import download_file, upload_file
 from hansa.transport import FixedToken, RetryPolicy, Transport
 from hansa_core import wire
-from tests.unit.client.fake_hub import CuttingProxy, FakeHub, problem, serving
+from tests.unit.client.fake_hub import (
+    PASSWORD,
+    SESSION_TOKEN,
+    CuttingProxy,
+    FakeHub,
+    problem,
+    serving,
+)
 
 QUICK = RetryPolicy(attempts=3, first_delay_seconds=0.001, max_delay_seconds=0.002)
 CONTENT = bytes(range(256)) * 4096 * 3  # 3 MiB
@@ -216,6 +223,6 @@ def test_listing_is_fetched_page_by_page(hub: FakeHub) -> None:
 
 def test_password_reaches_the_hub_in_clear_and_a_wrong_one_is_refused(hub: FakeHub) -> None:
     with HansaClient(hub.url, retry=QUICK) as client:
-        assert client.login("ada@example.org", "correct horse battery").token == "session-token"
+        assert client.login("ada@example.org", PASSWORD).token == SESSION_TOKEN
         with pytest.raises(NotAuthenticatedError, match="wrong"):
             client.login("ada@example.org", "guess")

@@ -128,7 +128,7 @@ def test_integers_and_flags_take_the_rounded_mean() -> None:
 
 
 def test_bfloat16_is_rounded_once() -> None:
-    # 1 + 2^-8 is the tie between two bfloat16; 2^-40 more must decide it upward, although
+    # 1 + 2^-8 is the tie between two bfloat16; 2^-48 more must decide it upward, although
     # float32 on the way would have lost it.
     base = {"w": f32_to_bf16(np.array([1.0], "f4")).view(BFLOAT16)}
     deltas = [2.0**-8, 2.0**-8 + 2.0**-15]

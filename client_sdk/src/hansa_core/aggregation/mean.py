@@ -35,8 +35,8 @@ from hansa_core.tensors import Header, ReadAt, Sink, encode_header, read_header
 
 MAX_WEIGHT = 2**40  # examples of one site
 
-# Bytes of one tile of float64. Three of them (sum, term, input) should stay in the L2 cache: half
-# of this was as fast, eight times as much a third slower. An element's site reads are this or less.
+# Bytes of one tile of float64, and the most that is read of one file at a time. Sum, term and input
+# then stay in the L2 cache: larger tiles leave it, smaller ones pay Python's overhead per read.
 TILE_BYTES = 256 * 1024
 
 

@@ -1,0 +1,83 @@
+# Everything a checkout needs: `make help` lists the targets. Only Python 3.11 or newer with venv,
+# make and the package index are needed; no Docker, no database, no root.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3
+DEMO_ARGS ?=
+DEV_ARGS ?=
+TEST_ARGS ?=
+TEST_PROCESSES ?= 2
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+export PYTHONUNBUFFERED := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: install
+install: $(INSTALLED) ## make .venv with everything below (the first time: minutes)
+
+# One pip call, so that one resolution sees the constraints: an open range for torch takes
+# gigabytes of GPU libraries. The stamp is written last; an interrupted install starts again.
+$(INSTALLED): pyproject.toml client_sdk/pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$$($(PYTHON) --version) is too old, 3.11 or newer is wanted: make PYTHON=/path/to/python3" >&2; exit 1; }
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -c constraints.txt -e ./client_sdk -e '.[dev]'
+	@touch $@
+
+.PHONY: demo
+demo: $(INSTALLED) ## train across four hospitals on this machine and compare (DEMO_ARGS=...)
+	@$(BIN)/python -m examples.demo $(DEMO_ARGS)
+
+.PHONY: dev
+dev: $(INSTALLED) ## run the hub on http://127.0.0.1:8400, restarting when code changes (DEV_ARGS=...)
+	@$(BIN)/hansa-hub up --reload $(DEV_ARGS)
+
+.PHONY: test
+test: $(INSTALLED) ## run every test, on real servers (TEST_ARGS='-k words', TEST_PROCESSES=2)
+	@$(BIN)/pytest -n $(TEST_PROCESSES) $(TEST_ARGS)
+
+.PHONY: lint
+lint: $(INSTALLED) ## check style, types, layers, migrations and openapi.json
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-timings
+	$(BIN)/python tools/check_migrations.py
+	@$(BIN)/hansa-hub openapi | diff -u openapi.json - || { \
+		echo "openapi.json is not what the code says; run: make openapi" >&2; exit 1; }
+
+.PHONY: format
+format: $(INSTALLED) ## sort imports, fix what can be fixed, format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: openapi
+openapi: $(INSTALLED) ## write openapi.json from the code
+	@$(BIN)/hansa-hub openapi > openapi.json.new
+	@mv openapi.json.new openapi.json
+
+.PHONY: bench
+bench: $(INSTALLED) ## run every benchmark; each prints a table and names the machine
+	@shopt -s nullglob; for file in benchmarks/[a-z]*.py; do \
+		$(BIN)/python -m "benchmarks.$$(basename "$$file" .py)"; done
+
+.PHONY: clean
+clean: ## remove caches and build leftovers; .venv and the data in .hansa stay
+	rm -rf .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist openapi.json.new
+	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: distclean
+distclean: clean ## also remove .venv and the packages' metadata
+	rm -rf .venv hansa_hub.egg-info client_sdk/src/hansa.egg-info

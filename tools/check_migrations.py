@@ -1,0 +1,39 @@
+"""Fails unless the migrations lead an empty database to exactly the tables of app/db/models.py.
+
+Runs on a throw-away Postgres of its own. Also goes all the way down and up again, so that a
+downgrade that nobody tried does not wait for the night when it is needed.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from alembic import command
+from alembic.util import CommandError
+
+from app.embedded import postgres
+from app.embedded.migrations import alembic_config
+
+
+def main() -> int:
+    """Return the exit status: 1 when models and migrations differ."""
+    config = alembic_config()
+    with (
+        tempfile.TemporaryDirectory(prefix="hansa-migrations-") as folder,
+        postgres.running(Path(folder), ephemeral=True) as server,
+    ):
+        config.attributes["database_url"] = server.url
+        command.upgrade(config, "head")
+        command.downgrade(config, "base")
+        command.upgrade(config, "head")
+        try:
+            command.check(config)
+        except CommandError as error:
+            print(f"migrations and app/db/models.py differ: {error}", file=sys.stderr)
+            return 1
+    print("migrations lead to the tables of app/db/models.py")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
