@@ -53,7 +53,7 @@ lint: $(INSTALLED) ## check style, types, layers, migrations and openapi.json
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
-	$(BIN)/lint-imports --no-timings
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/python tools/check_migrations.py
 	@$(BIN)/hansa-hub openapi | diff -u openapi.json - || { \
 		echo "openapi.json is not what the code says; run: make openapi" >&2; exit 1; }

@@ -8,6 +8,7 @@ unless HANSA_DATABASE_URL or HANSA_REDIS_URL name others, until it is told to st
 import json
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -79,7 +80,14 @@ def process_specs(
     needs = ("postgres", "valkey", "migrate")
     return (
         ProcessSpec("migrate", (COMMAND, "migrate"), env, ("postgres",)),
-        ProcessSpec("hub", (*serve, "--reload") if reload else serve, env, needs),
+        ProcessSpec(
+            "hub",
+            (*serve, "--reload") if reload else serve,
+            env,
+            needs,
+            # Not SIGKILL: a reloader has to end the process that really serves.
+            death_signal=signal.SIGTERM,
+        ),
         ProcessSpec("worker", work, env, needs, stop_seconds=_WORKER_STOP_SECONDS),
         ProcessSpec("beat", (COMMAND, "beat"), env, needs),
     )

@@ -81,13 +81,16 @@ def run_hub(*arguments: str, **variables: str) -> subprocess.CompletedProcess[st
 
 
 @contextmanager
-def started(data_dir: Path) -> Generator[Stack]:
+def started(data_dir: Path, *options: str) -> Generator[Stack]:
     """Run `hansa-hub up` on any free port until the block ends, then stop it."""
     output = data_dir.parent / "output"
     with (
         output.open("w") as file,
         subprocess.Popen(  # noqa: S603 -- our own command
-            (*HUB, "up", "--data-dir", str(data_dir), "--port", "0", "--worker-concurrency", "1"),
+            (
+                *(*HUB, "up", "--data-dir", str(data_dir), "--port", "0"),
+                *("--worker-concurrency", "1", *options),
+            ),
             env=own_environment(),
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -159,7 +162,7 @@ def test_a_killed_part_comes_back(stack: Stack, name: str) -> None:
 
 def test_a_killed_supervisor_leaves_nothing_and_the_next_start_takes_over(folder: Path) -> None:
     data_dir = folder / "killed"
-    with started(data_dir) as stack:
+    with started(data_dir, "--reload") as stack:  # its hub is two processes
         wait_for(
             lambda: len(psutil.Process(stack.children["worker"]).children()) == 1, "a worker's pool"
         )

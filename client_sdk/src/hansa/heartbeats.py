@@ -62,10 +62,14 @@ class Heartbeats:
         Raises:
             TrainerError: a metric's name is one that no hub takes.
         """
-        finite = {name: float(value) for name, value in (metrics or {}).items() if isfinite(value)}
-        fraction = min(1.0, max(0.0, fraction)) if isfinite(fraction) else 0.0
+        if not metrics:  # told for every chunk of a file: nothing to check, nothing to spend
+            self._progress = wire.Progress.model_construct(
+                phase=phase, fraction=_within(fraction), metrics={}
+            )
+            return
+        finite = {name: float(value) for name, value in metrics.items() if isfinite(value)}
         try:
-            self._progress = wire.Progress(phase=phase, fraction=fraction, metrics=finite)
+            self._progress = wire.Progress(phase=phase, fraction=_within(fraction), metrics=finite)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise TrainerError(f"reported metrics {sorted(finite)}: {first['msg']}") from error
@@ -89,3 +93,7 @@ class Heartbeats:
             if reply.stop:
                 self._stop_reason = reply.reason or "the hub asked to stop"
                 return
+
+
+def _within(fraction: float) -> float:
+    return min(1.0, max(0.0, fraction)) if isfinite(fraction) else 0.0

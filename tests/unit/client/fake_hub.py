@@ -10,6 +10,7 @@ import hashlib
 import json
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator
 from dataclasses import dataclass, field
@@ -76,7 +77,7 @@ class FakeHub:
         self.state = SiteState.ACTIVE
         self.state_reason: str | None = None
         self.public_key = b""
-        self.site_name = ""
+        self.site_name: str = ""
         self.accepted_invitations = {"invitation-1"}
         self.tokens: set[str] = set()
         self.nonces: set[str] = set()
@@ -165,12 +166,13 @@ class FakeHub:
         public = decode_base64(message.enrollment.public_key)
         payload = canonical_json(message.enrollment.model_dump(mode="json"))
         verify(public, Purpose.ENROLL, payload, decode_base64(message.signature))
-        again = public == self.public_key and message.enrollment.site_name == self.site_name
+        name: str = message.enrollment.site_name
+        again = public == self.public_key and name == self.site_name
         if not again:
             if message.enrollment.invitation not in self.accepted_invitations:
                 return problem(403, "invitation-refused", "the invitation is used up")
             self.accepted_invitations.discard(message.enrollment.invitation)
-        self.public_key, self.site_name = public, message.enrollment.site_name
+        self.public_key, self.site_name = public, name
         return answer(self.view(), 200 if again else 201)
 
     def view(self) -> wire.SiteView:
@@ -229,10 +231,9 @@ class FakeHub:
             return problem(403, "site-not-active", f"the site is {self.state}")
         if not self.tasks:
             wait = float(request.query_params.get("wait_seconds", 0))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    while not self.tasks:
-                        await asyncio.sleep(0.01)
+            until = time.monotonic() + wait
+            while not self.tasks and time.monotonic() < until:  # noqa: ASYNC110 -- set by a thread
+                await asyncio.sleep(0.01)
         if not self.tasks:
             return Response(status_code=204, headers={"Retry-After": "1"})
         return answer(self.tasks[0])
