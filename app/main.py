@@ -61,7 +61,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     bell = Bell(chosen.redis_url.get_secret_value())
 
     @contextlib.asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        app.state.artifacts = await asyncio.to_thread(open_artifacts, chosen)
         listening = asyncio.create_task(bell.listen())
         try:
             yield
@@ -80,7 +81,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = chosen
     app.state.transactions = transactions
     app.state.bell = bell
-    app.state.artifacts = open_artifacts(chosen)
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)

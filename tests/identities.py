@@ -1,5 +1,7 @@
 """People and sites for tests of the hub: the real sign-in, the real keys and signatures."""
 
+import threading
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +20,7 @@ from hansa_core.canonical import canonical_json
 from hansa_core.signing import Purpose
 from hansa_core.states import Role, SiteState
 
+DEADLINE_SECONDS = 10
 PASSWORD = "a passphrase for tests"  # noqa: S105
 PASSWORD_HASH = hash_password(SecretStr(PASSWORD))
 
@@ -187,3 +190,19 @@ def events_of(transactions: Transactions, federation_id: UUID) -> list[tuple[str
     with transactions.begin("events_of") as tx:
         found = events.after(tx.session, federation_id, last_id=0, run_id=None, limit=1000)
         return [(event.kind, event.data) for event in found]
+
+
+def wait_until_one_waits(transactions: Transactions) -> None:
+    """Return once a transaction of this database waits for another's lock."""
+    query = (
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    pause = threading.Event()
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while True:
+        with transactions.begin("look") as tx:
+            if tx.session.connection().exec_driver_sql(query).scalar_one() == 1:
+                return
+        assert time.monotonic() < deadline, "nobody waits"
+        pause.wait(0.01)

@@ -139,9 +139,9 @@ def list_members(
 
 
 def put_member(
-    tx: Tx, membership: Membership, user_id: UUID, request: wire.MemberChange, *, now: datetime
+    tx: Tx, membership: Membership, person: str, request: wire.MemberChange, *, now: datetime
 ) -> wire.Member:
-    """Give a person this role in the federation.
+    """Give a person, named by id or e-mail address, this role in the federation.
 
     Raises:
         ForbiddenError.
@@ -150,14 +150,14 @@ def put_member(
     """
     membership.require(Action.GOVERN)
     rows.lock_federation(tx.session, membership.federation_id)
-    user = people.find_user(tx.session, user_id)
+    user = _find_person(tx, person)
     if user is None or user.disabled_at is not None:
-        raise NotFoundError(f"there is no enabled user {user_id}")
-    member = rows.find_member(tx.session, membership.federation_id, user_id)
+        raise NotFoundError(f"there is no enabled user {person}")
+    member = rows.find_member(tx.session, membership.federation_id, user.id)
     if member is None:
         member = Member(
             federation_id=membership.federation_id,
-            user_id=user_id,
+            user_id=user.id,
             role=request.role,
             created_at=now,
         )
@@ -170,7 +170,7 @@ def put_member(
     tx.record(
         "member.changed",
         federation_id=membership.federation_id,
-        user_id=str(user_id),
+        user_id=str(user.id),
         email=user.email,
         role=request.role,
         by=membership.principal.email,
@@ -178,7 +178,7 @@ def put_member(
     return _member_view(member, user)
 
 
-def remove_member(tx: Tx, membership: Membership, user_id: UUID) -> None:
+def remove_member(tx: Tx, membership: Membership, person: str) -> None:
     """Take a person out of the federation; one who is not in it is no error.
 
     Raises:
@@ -187,17 +187,25 @@ def remove_member(tx: Tx, membership: Membership, user_id: UUID) -> None:
     """
     membership.require(Action.GOVERN)
     rows.lock_federation(tx.session, membership.federation_id)
-    member = rows.find_member(tx.session, membership.federation_id, user_id)
+    user = _find_person(tx, person)
+    member = rows.find_member(tx.session, membership.federation_id, user.id) if user else None
     if member is None:
         return
     _require_other_owner(tx, membership, member)
-    rows.delete_member(tx.session, membership.federation_id, user_id)
+    rows.delete_member(tx.session, membership.federation_id, member.user_id)
     tx.record(
         "member.removed",
         federation_id=membership.federation_id,
-        user_id=str(user_id),
+        user_id=str(member.user_id),
         by=membership.principal.email,
     )
+
+
+def _find_person(tx: Tx, person: str) -> User | None:
+    user_id = _as_id(person)
+    if user_id is not None:
+        return people.find_user(tx.session, user_id)
+    return people.user_by_email(tx.session, person.strip().lower())
 
 
 def _require_other_owner(tx: Tx, membership: Membership, member: Member) -> None:

@@ -1,6 +1,7 @@
 """A site's key at work: challenges, access tokens, a new key."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from threading import Barrier
 from typing import Any
 from uuid import UUID, uuid4
@@ -8,8 +9,10 @@ from uuid import UUID, uuid4
 import pytest
 from starlette.testclient import TestClient
 
+from app.db import sites as rows
 from app.domain.errors import NotAuthenticatedError
 from app.services import enrollment
+from app.services.secret_tokens import hash_secret
 from app.services.transactions import Transactions
 from hansa_core import signing, wire
 from hansa_core.signing import Purpose
@@ -190,6 +193,25 @@ def test_a_token_asked_for_before_a_rotation_is_not_given_after_it(
         enrollment.rotate_key(tx, principal, rotated, now=now())
     with transactions.begin("issue") as tx, pytest.raises(NotAuthenticatedError, match="replaced"):
         enrollment.issue_token(tx, proven, now=now(), minutes=15)
+
+
+def test_a_token_of_a_retired_key_opens_nothing(
+    client: TestClient, transactions: Transactions, site: SiteIdentity
+) -> None:
+    with transactions.begin("authenticate") as tx:
+        key_id = enrollment.authenticate(tx, site.token, now=now(), allow_pending=False).key_id
+    body = rotation(site, SiteIdentity("oslo"))
+    assert client.post("/v1/site/keys", json=body, headers=site.headers).status_code == 200
+    with transactions.begin("write_by_hand") as tx:
+        rows.insert_token(
+            tx.session,
+            site_id=site.id,
+            key_id=key_id,
+            token_hash=hash_secret(site.token),
+            now=now(),
+            expires_at=now() + timedelta(minutes=5),
+        )
+    assert client.get("/v1/site", headers=site.headers).status_code == 401
 
 
 def test_no_secret_of_a_site_is_stored(

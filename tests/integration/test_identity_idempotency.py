@@ -1,7 +1,6 @@
 """Repeats of a POST, one after the other and at once."""
 
 import threading
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,9 +15,16 @@ from app.services.idempotency import Claim
 from app.services.principals import Principal
 from app.services.transactions import Transactions
 from hansa_core import wire
-from tests.identities import Person, make_federation, make_person, now, principal_of
+from tests.identities import (
+    DEADLINE_SECONDS,
+    Person,
+    make_federation,
+    make_person,
+    now,
+    principal_of,
+    wait_until_one_waits,
+)
 
-DEADLINE_SECONDS = 10
 BODY = {"slug": "nordic", "name": "Nordic"}
 
 
@@ -56,22 +62,6 @@ def create(
 
     with transactions.begin("create") as tx:
         return idempotency.once(tx, claim, wire.Federation, make)
-
-
-def wait_until_one_waits(transactions: Transactions) -> None:
-    """Return once a transaction of this database waits for another's lock."""
-    query = (
-        "SELECT count(*) FROM pg_stat_activity "
-        "WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    )
-    pause = threading.Event()
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while True:
-        with transactions.begin("look") as tx:
-            if tx.session.connection().exec_driver_sql(query).scalar_one() == 1:
-                return
-        assert time.monotonic() < deadline, "nobody waits"
-        pause.wait(0.01)
 
 
 def test_a_repeat_gets_the_first_answer(client: TestClient, owner: Person) -> None:

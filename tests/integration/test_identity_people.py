@@ -2,23 +2,24 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from threading import Barrier
 
 import pytest
 from starlette.testclient import TestClient
 
 from app.domain.errors import IllegalTransitionError, NotAuthenticatedError
 from app.services import sessions, users
-from app.services.transactions import Transactions
+from app.services.transactions import Transactions, Tx
 from hansa_core import wire
 from hansa_core.states import Scope
 from tests.identities import (
+    DEADLINE_SECONDS,
     PASSWORD,
     Person,
     make_federation,
     make_person,
     now,
     principal_of,
+    wait_until_one_waits,
 )
 
 OTHER_PASSWORD = "another passphrase"  # noqa: S105
@@ -245,27 +246,23 @@ def test_two_admins_cannot_demote_each_other_at_once(transactions: Transactions)
         make_person(transactions, f"root{number}@example.org", is_admin=True) for number in (1, 2)
     ]
     principals = [principal_of(transactions, person) for person in people]
-    barrier = Barrier(2)
 
-    def demote(which: int) -> bool:
-        barrier.wait(10)
-        try:
-            with transactions.begin("demote") as tx:
-                users.change(
-                    tx,
-                    principals[which],
-                    people[1 - which].id,
-                    wire.UserChange(is_admin=False),
-                    password_hash=None,
-                    now=now(),
-                )
-        except IllegalTransitionError:
-            return False
-        return True
+    def demote(which: int, tx: Tx) -> wire.User:
+        request = wire.UserChange(is_admin=False)
+        target = people[1 - which].id
+        return users.change(tx, principals[which], target, request, password_hash=None, now=now())
 
-    with ThreadPoolExecutor(2) as pool:
-        done = list(pool.map(demote, (0, 1)))
-    assert sorted(done) == [False, True]
+    def demote_first() -> None:
+        with transactions.begin("second") as tx:
+            demote(1, tx)
+
+    with ThreadPoolExecutor(1) as pool:
+        with transactions.begin("first") as tx:
+            assert not demote(0, tx).is_admin
+            second = pool.submit(demote_first)
+            wait_until_one_waits(transactions)
+        with pytest.raises(IllegalTransitionError, match="only admin"):
+            second.result(DEADLINE_SECONDS)
 
 
 def test_ensure_admin_makes_one_and_leaves_a_password_alone(

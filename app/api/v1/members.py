@@ -1,7 +1,5 @@
 """The people of a federation."""
 
-from uuid import UUID
-
 from fastapi import APIRouter, status
 
 from app.api.dependencies import Access, Now, PageParams, TransactionsDep
@@ -34,7 +32,7 @@ def list_members(
 
 
 @router.put(
-    "/{user_id}",
+    "/{person}",
     responses=problems(
         NotAuthenticatedError,
         ForbiddenError,
@@ -44,25 +42,25 @@ def list_members(
     ),
 )
 def put_member(
-    user_id: UUID,
+    person: str,
     request: wire.MemberChange,
     access: Access,
     transactions: TransactionsDep,
     now: Now,
 ) -> wire.Member:
-    """Give a person a role. For owners; the last owner stays one."""
+    """Give a person, by id or e-mail address, a role. For owners; the last owner stays one."""
     with transactions.begin("put_member") as tx:
-        return federations.put_member(tx, access, user_id, request, now=now)
+        return federations.put_member(tx, access, person, request, now=now)
 
 
 @router.delete(
-    "/{user_id}",
+    "/{person}",
     status_code=status.HTTP_204_NO_CONTENT,
     responses=problems(
         NotAuthenticatedError, ForbiddenError, NotFoundError, IllegalTransitionError
     ),
 )
-def remove_member(user_id: UUID, access: Access, transactions: TransactionsDep) -> None:
+def remove_member(person: str, access: Access, transactions: TransactionsDep) -> None:
     """Take a person out of the federation. For owners; the last owner stays."""
     with transactions.begin("remove_member") as tx:
-        federations.remove_member(tx, access, user_id)
+        federations.remove_member(tx, access, person)

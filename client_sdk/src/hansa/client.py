@@ -133,14 +133,14 @@ class HansaClient:
         """Yield who may do what in a federation."""
         return self._pages(_of(federation, "members"), wire.Member)
 
-    def set_member(self, federation: str, user_id: UUID, role: Role) -> wire.Member:
-        """Give a person a role in a federation."""
-        path = _of(federation, "members", user_id)
+    def set_member(self, federation: str, person: str | UUID, role: Role) -> wire.Member:
+        """Give a person, by id or email address, a role in a federation."""
+        path = _of(federation, "members", person)
         return self._transport.call("PUT", path, wire.Member, body=wire.MemberChange(role=role))
 
-    def remove_member(self, federation: str, user_id: UUID) -> None:
+    def remove_member(self, federation: str, person: str | UUID) -> None:
         """Take a person's role in a federation away."""
-        self._delete(_of(federation, "members", user_id))
+        self._delete(_of(federation, "members", person))
 
     def invitations(self, federation: str) -> Iterator[wire.Invitation]:
         """Yield a federation's invitations."""

@@ -160,7 +160,7 @@ def test_event_is_one_line_of_its_plain_values() -> None:
         kind="round.completed",
         run_id=uuid4(),
         at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
-        data={"round_number": 3, "sites": ["a"], "reason": ""},
+        data={"round_number": 3, "sites": ["a"], "reason": "", "site_id": "018f"},
     )
     assert watch.event_line(event) == "03:04:05 round.completed round_number=3"
 

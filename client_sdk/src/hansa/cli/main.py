@@ -13,7 +13,19 @@ from pydantic import ValidationError
 from rich.text import Text
 
 from hansa import __version__
-from hansa.cli import checkpoints, federations, invitations, models, runs, session, site, sites
+from hansa.cli import (
+    checkpoints,
+    federations,
+    invitations,
+    members,
+    models,
+    runs,
+    session,
+    site,
+    sites,
+    tokens,
+    users,
+)
 from hansa.cli.output import errors, out
 from hansa.errors import HansaError
 from hansa_core.plans import problems_of
@@ -31,11 +43,14 @@ app = typer.Typer(
 session.add_to(app)
 app.add_typer(site.app, name="site")
 app.add_typer(federations.app, name="federation")
+app.add_typer(members.app, name="member")
 app.add_typer(invitations.app, name="invitation")
 app.add_typer(sites.app, name="sites")
 app.add_typer(models.app, name="model")
 app.add_typer(checkpoints.app, name="checkpoint")
 app.add_typer(runs.app, name="run")
+app.add_typer(users.app, name="user")
+app.add_typer(tokens.app, name="token")
 
 
 def _show_version(wanted: bool) -> None:

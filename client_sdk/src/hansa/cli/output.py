@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from pydantic import BaseModel
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -36,11 +37,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, emp
     """Print a table, or the sentence `empty` when there are no rows."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column)
     for row in rows:
         table.add_row(*(Text("-" if cell is None or cell == "" else str(cell)) for cell in row))
     if table.row_count:
-        out.print(table)
+        # In full, however narrow the terminal: ids and fingerprints are there to be copied.
+        unbounded = out.options.update(width=10_000)
+        width = Measurement.get(out, unbounded, table).maximum
+        out.print(table, width=width, crop=False, soft_wrap=True)
     else:
         say(empty)
 

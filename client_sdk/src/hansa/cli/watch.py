@@ -131,11 +131,13 @@ def _watch_lines(client: HansaClient, federation: str, run_id: UUID) -> wire.Run
 
 
 def event_line(event: wire.Event) -> str:
-    """Return an event as one line: time, kind, and its plain values."""
+    """Return an event as one line: time, kind, and its plain values without ids and digests."""
     told = " ".join(
         f"{name}={value}"
         for name, value in event.data.items()
-        if isinstance(value, (str, int, float)) and value != ""
+        if isinstance(value, (str, int, float))
+        and value != ""
+        and not name.endswith(("_id", "digest"))
     )
     return f"{event.at:%H:%M:%S} {event.kind} {told}".rstrip()
 

@@ -1,0 +1,1 @@
+"""`python -m examples.demo`: a hub and four hospitals on this machine, from nothing to a model."""
