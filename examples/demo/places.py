@@ -7,9 +7,8 @@
     <work dir>/heart-final.safetensors
 """
 
-import os
+import signal
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +77,7 @@ def hub_spec(places: Places, port: int) -> ProcessSpec:
         env=_HUB_ENV,
         cwd=CHECKOUT,
         # Not SIGKILL: if the demo is killed, Postgres still stops in good order.
-        death_signal=hub_death_signal(),
+        death_signal=signal.SIGTERM,
         stop_seconds=60,
     )
 
@@ -102,3 +101,14 @@ def enroll_argv(places: Places, site: str, address: str, invitation: str) -> tup
     state_dir = str(places.sites / site)
     options = ("--name", site, "--state-dir", state_dir)
     return (command("hansa"), "site", "enroll", address, invitation, *options)
+
+
+def command(name: str) -> str:
+    """Return the installed command beside this very Python."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def for_people(path: Path) -> str:
+    """Return the path as short as it can be typed from here."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -365,6 +365,7 @@ class SiteRunner:
         self._on_event(RunnerEvent(kind, message, fields or {}))
 
 
+_OWN_FRAMES = frozenset({__name__, work.__module__})
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -382,7 +383,14 @@ def describe_failure(error: Exception, tracebacks: Tracebacks) -> tuple[str, str
 
 
 def _traceback_of(error: Exception) -> str:
-    return "".join(traceback.format_exception(error))[-wire.MAX_TRACEBACK :]
+    """Return the traceback from where it leaves this SDK's own loop: the trainer's part of it."""
+    start = error.__traceback__
+    while start is not None and start.tb_next is not None:
+        if start.tb_frame.f_globals.get("__name__") not in _OWN_FRAMES:
+            break
+        start = start.tb_next
+    lines = traceback.format_exception(type(error), error, start)
+    return "".join(lines)[-wire.MAX_TRACEBACK :]
 
 
 def _waits_for(state: SiteState, reason: str | None, fingerprint: str) -> str:

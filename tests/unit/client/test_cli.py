@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from hansa.cli import plans, settings, watch
+from hansa.cli import output, plans, settings, watch
 from hansa.cli.main import main
 from hansa.errors import LocalError
 from hansa_core import wire
@@ -93,6 +93,16 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["hansa", "--debug", "whoami"])
     with pytest.raises(LocalError):
         main()
+
+
+def test_table_shows_ids_in_full_on_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    output.print_table(("ID", "DIGEST"), [("i" * 36, "d" * 64), ("", None)], empty="none")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["i" * 36, "d" * 64]
+    assert lines[2].split() == ["-", "-"]
 
 
 def test_ambiguous_federation_lists_what_there_is(

@@ -217,6 +217,7 @@ def test_trainer_exception_is_reported_with_traceback_and_the_loop_goes_on(
     failure = hub.failures[0]
     assert failure.error == "ValueError: patient 17 has no age"
     assert "in explode" in failure.traceback
+    assert "in _handle" not in failure.traceback  # the SDK's own frames say nothing to anybody
 
 
 def test_tracebacks_none_lets_only_the_type_leave_the_site(

@@ -15,6 +15,8 @@ from rich.text import Text
 out = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
+WIDEST = 10_000  # columns of the terminal that a table may fill
+
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -42,9 +44,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, emp
         table.add_row(*(Text("-" if cell is None or cell == "" else str(cell)) for cell in row))
     if table.row_count:
         # In full, however narrow the terminal: ids and fingerprints are there to be copied.
-        unbounded = out.options.update(width=10_000)
+        unbounded = out.options.update(width=WIDEST)
         width = Measurement.get(out, unbounded, table).maximum
-        out.print(table, width=width, crop=False, soft_wrap=True)
+        Console(highlight=False, width=max(width, 1)).print(table, crop=False, soft_wrap=True)
     else:
         say(empty)
 

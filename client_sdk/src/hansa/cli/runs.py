@@ -12,6 +12,7 @@ from hansa.cli.settings import FederationOption, chosen_federation, connect, fin
 from hansa.cli.watch import sparkline, watch
 from hansa.client import HansaClient
 from hansa.trainer import load_trainer, parse_config
+from hansa.verification import check_update
 from hansa_core import wire
 from hansa_core.states import TaskState
 
@@ -124,6 +125,42 @@ def show_run(
         )
         _show_rounds(client, slug, found)
         _show_metrics(list(client.metrics(slug, found.id)))
+
+
+@app.command("updates")
+def check_updates(
+    run: RunArgument,
+    federation: FederationOption = None,
+    number: Annotated[int | None, typer.Option("--round", min=1, help="Only this round's.")] = None,
+    *,
+    as_json: JsonFlag = False,
+) -> None:
+    """List a run's updates and check their signatures here. Exit code 1 when one is wrong."""
+    with connect() as client:
+        slug = chosen_federation(client, federation)
+        run_id = find_run(client, slug, run).id
+        found = list(client.updates(slug, run_id, round_number=number))
+    wrong = {update.id: check_update(update, run_id=run_id) for update in found}
+    if as_json:
+        print_json(found)
+    else:
+        print_table(
+            ("SITE", "DIGEST", "BYTES", "EXAMPLES", "KEY", "SIGNATURE"),
+            (
+                (
+                    update.site_name,
+                    update.digest[:16],
+                    update.size,
+                    update.num_examples,
+                    update.fingerprint[:9],
+                    wrong[update.id] or "holds",
+                )
+                for update in found
+            ),
+            empty="no updates yet",
+        )
+    if any(wrong.values()):
+        raise typer.Exit(1)
 
 
 @app.command("cancel")

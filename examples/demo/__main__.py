@@ -1,0 +1,127 @@
+"""Train one model across four hospitals on this machine, and see whether it was worth it.
+
+    python -m examples.demo                 # everything, then stops everything
+    python -m examples.demo --keep          # the hub and the sites stay up until Ctrl-C
+    python -m examples.demo --rounds 5 --seed 3
+
+The parts are the real ones, each a process of its own: a hub with Postgres, a broker and a
+worker, and four sites that know nothing of the hub but its address. Kill any of them with signal
+9 while it runs: it comes back, and the final model has the same digest.
+"""
+
+import argparse
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from app.embedded import network
+from app.embedded.errors import EXIT_PORT_IN_USE, StackError, StopRequestedError
+from app.embedded.files import locked
+from app.embedded.processes import Supervisor
+from examples.demo import scenario
+from examples.demo.places import HOST, PORT, Places, for_people, hub_spec
+from examples.demo.supervision import Requests, StoppedError, supervise
+from hansa.errors import HansaError
+
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the caller chose."""
+
+    work_dir: Path
+    seed: int | None
+    rounds: int | None
+    keep: bool
+
+
+def main() -> int:
+    """Run the demo; return the exit code."""
+    choices = _parse()
+    console = Console(highlight=False)
+    places = Places(choices.work_dir.absolute())
+    console.print(
+        "A hub and four hospitals start on this machine and train one model of heart disease.\n"
+        "No patient's record leaves its hospital; it takes a minute or two. "
+        f"Everything is kept in {for_people(places.root)}.\n",
+        markup=False,
+    )
+    try:
+        return _run(choices, places, console)
+    except (StopRequestedError, StoppedError, KeyboardInterrupt):
+        console.print("stopped; nothing is left running", style="yellow")
+        return EXIT_INTERRUPTED
+    except (StackError, HansaError, scenario.DemoError) as error:
+        console.print(Text(f"demo: {error}", style="red"), soft_wrap=True)
+        console.print(f"The logs are in {for_people(places.logs)}.", markup=False)
+        return 1
+
+
+def _run(choices: Choices, places: Places, console: Console) -> int:
+    places.logs.mkdir(parents=True, exist_ok=True)
+    places.hub.mkdir(mode=0o711, exist_ok=True)
+    with locked(places.root / "lock"):
+        with locked(places.hub / "lock"):
+            pass  # somebody may still look around in the hub of an earlier demo
+        port = _free_port()
+        shutil.rmtree(places.sites, ignore_errors=True)  # keys of the demo before
+        for log in places.logs.iterdir():
+            log.unlink()
+
+        def report(message: str) -> None:
+            console.print(Text(message, style="yellow"), soft_wrap=True)
+
+        requests = Requests()
+        with Supervisor(places.logs, report=report) as supervisor:
+            supervisor.start(hub_spec(places, port))
+            demo = scenario.Demo(
+                places=places,
+                address=network.address_of(HOST, port),
+                plan=scenario.read_plan(choices.seed, choices.rounds),
+                console=console,
+                requests=requests,
+            )
+            completed = supervise(supervisor, requests, demo.run)
+            if choices.keep:
+                console.print(
+                    f"The hub is at {demo.address} and the sites wait for more runs. "
+                    "Ctrl-C stops everything.",
+                    style="bold",
+                )
+                supervisor.run()
+    console.print("stopped; nothing is left running", style="dim")
+    return 0 if completed else 1
+
+
+def _free_port() -> int:
+    """Return the hub's usual port, or any free one while that is taken."""
+    try:
+        return network.require_free_port(HOST, PORT)
+    except StackError as error:
+        if error.exit_code != EXIT_PORT_IN_USE:
+            raise
+        return network.require_free_port(HOST, 0)
+
+
+def _parse() -> Choices:
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.demo",
+        description=(__doc__ or "").partition("\n")[0],
+    )
+    parser.add_argument("--keep", action="store_true", help="leave it running until Ctrl-C")
+    parser.add_argument("--seed", type=int, help="of the split and the training (the plan's: 7)")
+    parser.add_argument("--rounds", type=int, help="training rounds (the plan's: 15)")
+    parser.add_argument(
+        "--work-dir", type=Path, default=Path(".hansa/demo"), help="default: .hansa/demo"
+    )
+    given = parser.parse_args()
+    return Choices(work_dir=given.work_dir, seed=given.seed, rounds=given.rounds, keep=given.keep)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
