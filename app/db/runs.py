@@ -45,20 +45,11 @@ def alive_run_ids(session: Session, federation_id: UUID) -> Sequence[UUID]:
     return session.scalars(query.order_by(Run.id)).all()
 
 
-def waiting_run_ids(session: Session, federation_id: UUID) -> Sequence[UUID]:
-    """Return the federation's runs that have no open round, so may wait for a site."""
-    open_round = exists().where(Round.run_id == Run.id, Round.state.in_(OPEN_ROUNDS))
-    query = select(Run.id).where(
-        Run.federation_id == federation_id, Run.state.in_(ALIVE), ~open_round
-    )
-    return session.scalars(query.order_by(Run.id)).all()
-
-
 def due_run_ids(session: Session, *, now: datetime, limit: int) -> Sequence[UUID]:
     """Return the alive runs that a step may carry forward.
 
     That is: no open round; a round past its deadline or with all answers in; an aggregation
-    without a live lease; a task whose lease ran out.
+    without a live lease; a task whose lease ran out, or whose site may not take part any more.
     """
     open_round = exists().where(Round.run_id == Run.id, Round.state.in_(OPEN_ROUNDS))
     collecting = (Round.run_id == Run.id) & (Round.state == RoundState.COLLECTING)
@@ -77,10 +68,17 @@ def due_run_ids(session: Session, *, now: datetime, limit: int) -> Sequence[UUID
     unfinished = exists().where(
         Task.round_id == Round.id, Task.state.in_((TaskState.OPEN, TaskState.CLAIMED))
     )
+    barred = exists().where(
+        collecting,
+        Task.round_id == Round.id,
+        Task.state.in_((TaskState.OPEN, TaskState.CLAIMED)),
+        Site.id == Task.site_id,
+        Site.state != SiteState.ACTIVE,
+    )
     all_in = exists().where(collecting, ~unfinished)
     query = (
         select(Run.id)
-        .where(Run.state.in_(ALIVE), or_(~open_round, overdue, orphaned, silent, all_in))
+        .where(Run.state.in_(ALIVE), or_(~open_round, overdue, orphaned, silent, barred, all_in))
         .order_by(Run.id)
         .limit(limit)
     )
@@ -102,10 +100,6 @@ def lock_open_round(session: Session, run_id: UUID) -> Round | None:
 def lock_round(session: Session, round_id: UUID) -> Round | None:
     query = select(Round).where(Round.id == round_id).with_for_update(key_share=True)
     return session.scalars(query.execution_options(populate_existing=True)).one_or_none()
-
-
-def run_id_of_round(session: Session, round_id: UUID) -> UUID | None:
-    return session.scalars(select(Round.run_id).where(Round.id == round_id)).one_or_none()
 
 
 def has_evaluation_round(session: Session, run_id: UUID) -> bool:

@@ -21,7 +21,7 @@ from app.db.models import (
     Task,
     Update,
 )
-from hansa_core.states import RoundState, TaskState
+from hansa_core.states import RoundState, SiteState, TaskState
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +66,12 @@ def oldest_claimable(session: Session, site_id: UUID) -> TaskContext | None:
             (Artifact.federation_id == Checkpoint.federation_id)
             & (Artifact.digest == Checkpoint.digest),
         )
+        .join(Site, Site.id == Task.site_id)
         .where(
             Task.site_id == site_id,
             Task.state.in_((TaskState.OPEN, TaskState.CLAIMED)),
             Round.state == RoundState.COLLECTING,
+            Site.state == SiteState.ACTIVE,  # a waiting claim may outlive the site's admission
         )
         .order_by(Task.id)
         .limit(1)
@@ -165,6 +167,22 @@ def expired(session: Session, round_id: UUID, *, now: datetime) -> Sequence[Task
         Task.lease_expires_at <= now,
     )
     return session.scalars(query.order_by(Task.id).with_for_update(key_share=True)).all()
+
+
+def barred(session: Session, round_id: UUID) -> list[tuple[Task, Site]]:
+    """Return the round's unfinished tasks whose site may not take part any more, locked."""
+    query = (
+        select(Task, Site)
+        .join(Site, Site.id == Task.site_id)
+        .where(
+            Task.round_id == round_id,
+            Task.state.in_((TaskState.OPEN, TaskState.CLAIMED)),
+            Site.state != SiteState.ACTIVE,
+        )
+        .order_by(Task.id)
+        .with_for_update(of=Task, key_share=True)
+    )
+    return [(task, site) for task, site in session.execute(query)]
 
 
 def find_update(session: Session, task_id: UUID) -> Update | None:

@@ -64,6 +64,7 @@ def cancel_run(tx: Tx, run: Run, *, reason: str, now: datetime) -> None:
 
 def _step_collecting(tx: Tx, run: Run, row: Round, *, now: datetime, online_for: timedelta) -> None:
     _reopen_silent_tasks(tx, run, row, now=now)
+    _give_up_barred_tasks(tx, run, row, now=now)
     decision = decide(_facts(tx, row), now=now)
     if decision is None:
         return
@@ -124,24 +125,42 @@ def _reopen_silent_tasks(tx: Tx, run: Run, row: Round, *, now: datetime) -> None
     """
     for task in task_rows.expired(tx.session, row.id, now=now):
         if task.attempts >= MAX_TASK_ATTEMPTS:
-            task.state = TaskState.FAILED
-            task.state_reason = f"given up: {task.attempts} leases ran out without an answer"
-            task.lease_token = None
-            task.finished_at = now
-            kind = "task.failed"
-        else:
-            task.state = TaskState.OPEN
-            task.state_reason = "the site went silent; waiting for it to come back"
-            kind = "task.reopened"
-            tx.ring(task.site_id)
+            reason = f"given up: {task.attempts} leases ran out without an answer"
+            _give_up(tx, run, row, task, reason, now=now)
+            continue
+        task.state = TaskState.OPEN
+        task.state_reason = "the site went silent; waiting for it to come back"
+        tx.ring(task.site_id)
         tx.record(
-            kind,
+            "task.reopened",
             federation_id=run.federation_id,
             run_id=run.id,
             round_number=row.number,
             site_id=str(task.site_id),
             reason=task.state_reason,
         )
+
+
+def _give_up_barred_tasks(tx: Tx, run: Run, row: Round, *, now: datetime) -> None:
+    """Wait no longer for sites that were suspended or revoked since the round opened."""
+    for task, site in task_rows.barred(tx.session, row.id):
+        because = f": {site.state_reason}" if site.state_reason else ""
+        _give_up(tx, run, row, task, f"the site was {site.state}{because}", now=now)
+
+
+def _give_up(tx: Tx, run: Run, row: Round, task: Task, reason: str, *, now: datetime) -> None:
+    task.state = TaskState.FAILED
+    task.state_reason = reason
+    task.lease_token = None
+    task.finished_at = now
+    tx.record(
+        "task.failed",
+        federation_id=run.federation_id,
+        run_id=run.id,
+        round_number=row.number,
+        site_id=str(task.site_id),
+        reason=reason,
+    )
 
 
 def go_on(tx: Tx, run: Run, *, now: datetime, online_for: timedelta) -> None:

@@ -37,7 +37,7 @@ class Trace:
         self._file = path.open("a", buffering=1)
 
     def write(self, kind: str, fields: Mapping[str, object] | None = None) -> None:
-        """Add one line: the event's kind, the Unix time in seconds, and the task if it names one."""
+        """Add one line: the kind, the Unix time in seconds, and the task if there is one."""
         told = {"at": time.time(), "kind": kind, "task_id": (fields or {}).get("task_id")}
         self._file.write(json.dumps(told) + "\n")
 

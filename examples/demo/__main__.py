@@ -15,6 +15,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
@@ -22,12 +23,14 @@ from app.embedded import network
 from app.embedded.errors import EXIT_PORT_IN_USE, StackError, StopRequestedError
 from app.embedded.files import locked
 from app.embedded.processes import Supervisor
-from examples.demo import scenario
 from examples.demo.places import HOST, PORT, Places, for_people, hub_spec
-from examples.demo.supervision import Requests, StoppedError, supervise
+from examples.demo.supervision import DemoError, Requests, StoppedError, supervise
+from hansa.cli.plans import read_document
 from hansa.errors import HansaError
+from hansa_core.plans import RunPlan, parse_plan, problems_of
 
 EXIT_INTERRUPTED = 130
+PLAN = Path(__file__).parents[1] / "heart_disease" / "plan.toml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +59,14 @@ def main() -> int:
     except (StopRequestedError, StoppedError, KeyboardInterrupt):
         console.print("stopped; nothing is left running", style="yellow")
         return EXIT_INTERRUPTED
-    except (StackError, HansaError, scenario.DemoError) as error:
+    except (StackError, HansaError, DemoError) as error:
         console.print(Text(f"demo: {error}", style="red"), soft_wrap=True)
         console.print(f"The logs are in {for_people(places.logs)}.", markup=False)
         return 1
 
 
 def _run(choices: Choices, places: Places, console: Console) -> int:
+    plan = _read_plan(choices)
     places.logs.mkdir(parents=True, exist_ok=True)
     places.hub.mkdir(mode=0o711, exist_ok=True)
     with locked(places.root / "lock"):
@@ -79,23 +83,37 @@ def _run(choices: Choices, places: Places, console: Console) -> int:
         requests = Requests()
         with Supervisor(places.logs, report=report) as supervisor:
             supervisor.start(hub_spec(places, port))
-            demo = scenario.Demo(
-                places=places,
-                address=network.address_of(HOST, port),
-                plan=scenario.read_plan(choices.seed, choices.rounds),
-                console=console,
-                requests=requests,
-            )
-            completed = supervise(supervisor, requests, demo.run)
+
+            def work() -> bool:
+                # Imports torch, which takes seconds: while the hub starts.
+                from examples.demo.scenario import Demo  # noqa: PLC0415
+
+                return Demo(places, port, plan, console, requests).run()
+
+            completed = supervise(supervisor, requests, work)
             if choices.keep:
                 console.print(
-                    f"The hub is at {demo.address} and the sites wait for more runs. "
-                    "Ctrl-C stops everything.",
+                    "\nThe hub stays up and the sites wait for more runs. Ctrl-C stops everything.",
                     style="bold",
                 )
                 supervisor.run()
     console.print("stopped; nothing is left running", style="dim")
     return 0 if completed else 1
+
+
+def _read_plan(choices: Choices) -> RunPlan:
+    """Return the example's plan with the caller's seed and rounds.
+
+    Raises:
+        DemoError: no plan can have them.
+    """
+    wanted = {"seed": choices.seed, "rounds": choices.rounds}
+    given = {name: value for name, value in wanted.items() if value is not None}
+    try:
+        return parse_plan(read_document(PLAN) | given)
+    except ValidationError as error:
+        told = "; ".join(f"{path}: {message}" for path, message in problems_of(error))
+        raise DemoError(told) from error
 
 
 def _free_port() -> int:

@@ -1,10 +1,10 @@
 """Where the demo keeps things, and the commands it runs there.
 
-    <work dir>/hub/           the hub's data: kept, each demo adds a federation to it
-    <work dir>/hospitals/     one private directory a hospital
-    <work dir>/sites/         one state directory a site, of the latest demo
-    <work dir>/logs/          what the hub and the sites print
-    <work dir>/heart-final.safetensors
+<work dir>/hub/           the hub's data: kept, each demo adds a federation to it
+<work dir>/hospitals/     one private directory a hospital
+<work dir>/sites/         one state directory a site, of the latest demo
+<work dir>/logs/          what the hub and the sites print
+<work dir>/heart-final.safetensors
 """
 
 import signal

@@ -1,25 +1,26 @@
-"""The demo's story, told through the REST API alone: what an operator, four hospitals and a
-researcher do, one after the other.
+"""The demo's story, told through commands and the REST API alone: what an operator, four
+hospitals and a researcher do, one after the other.
 
 Invariant: nothing here depends on time, on kills or on earlier demos but the federation's name;
 the same seed and rounds give the same bytes. A hub that is away is waited out by the client.
+
+Importing this imports torch, which takes seconds: the demo does so while the hub starts.
 """
 
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import UUID
 
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from app.embedded import network
-from examples.demo import progress
+from app.embedded.processes import tail
+from examples.demo import progress, report
 from examples.demo.places import (
     ADMIN_EMAIL,
     HOST,
@@ -29,34 +30,168 @@ from examples.demo.places import (
     enroll_argv,
     site_spec,
 )
-from examples.demo.supervision import Requests
-from hansa.cli.plans import read_document
+from examples.demo.supervision import DemoError, Requests
+from examples.heart_disease.data import SITES, prepare
 from hansa.client import HansaClient
-from hansa.identity import open_state_dir
-from hansa.journal import load_tensors, store_tensors
+from hansa.identity import StateDir
+from hansa.journal import store_tensors
 from hansa.trainer import load_trainer, parse_config
 from hansa.transport import RetryPolicy
 from hansa_core import wire
-from hansa_core.plans import RunPlan, parse_plan, problems_of
+from hansa_core.plans import RunPlan
 from hansa_core.states import RunState
 
-PLAN = Path(__file__).parents[1] / "heart_disease" / "plan.toml"
-SITES = ("cleveland", "hungary", "switzerland", "va-long-beach")
-PATIENCE = RetryPolicy(attempts=90, max_delay_seconds=2.0)  # three minutes without a hub
+PATIENCE = RetryPolicy(attempts=90, max_delay_seconds=2.0)  # about three minutes without a hub
 ENROLL_ATTEMPTS = 5
-ENROLL_SECONDS = 120.0
-
-
-class DemoError(Exception):
-    """A step of the demo failed; the message says which."""
+SLUG = "heart"
 
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """One demo."""
+    """One demo, done by a thread that starts no lasting process itself."""
 
     places: Places
-    address: str
+    port: int
     plan: RunPlan
     console: Console
     requests: Requests
+
+    def run(self) -> bool:
+        """Do everything; return whether the run completed.
+
+        Raises:
+            DemoError, HansaError: a step failed.
+            StoppedError: the demo was asked to stop.
+        """
+        started = time.monotonic()
+        self._prepare_hospitals()
+        self.requests.until(lambda: network.answers_ready(HOST, self.port))
+        self._say(f"The hub answers at {self.address}.")
+        with self._signed_in() as client:
+            federation = self._federate(client)
+            self._upload_first_model(client, federation)
+            run = client.create_run(federation, self.plan)
+            self._say(f"Run {run.name}: {self.plan.rounds} rounds of federated averaging.\n")
+            watched = progress.follow(
+                client,
+                federation,
+                run.id,
+                console=self.console,
+                pause=self.requests.pause,
+                restarts=progress.Restarts(self.places.logs / f"{HUB}.log"),
+            )
+            seconds = time.monotonic() - started
+            self._say(f"\nThe run is {watched.state} after {seconds:.0f} s.\n")
+            if watched.state is not RunState.COMPLETED:
+                self._say(f"{watched.state_reason}", style="red")
+                return False
+            checkpoint = client.download_checkpoint(
+                federation, watched.latest_checkpoint_id, self.places.checkpoint
+            )
+        report.show_comparison(self.console, self.places, self.plan)
+        report.show_whereabouts(
+            self.console, self.places, self.port, federation, digest=checkpoint.digest
+        )
+        return True
+
+    @property
+    def address(self) -> str:
+        """The hub's address."""
+        return network.address_of(HOST, self.port)
+
+    def _prepare_hospitals(self) -> None:
+        counts = prepare(self.places.hospitals, self.plan.seed)
+        told = ", ".join(f"{SITES[site]} {sum(counts[site])}" for site in SITES)
+        self._say(f"Patients by hospital, three in ten of them held out: {told}.")
+
+    @contextmanager
+    def _signed_in(self) -> Generator[HansaClient]:
+        """Sign in with the password the hub made, for as long as the block lasts."""
+        password = self.places.password.read_text().strip()
+        with HansaClient(self.address, retry=PATIENCE, sleep=self.requests.pause) as anonymous:
+            token = anonymous.login(ADMIN_EMAIL, password).token
+        with HansaClient(self.address, token, retry=PATIENCE, sleep=self.requests.pause) as client:
+            yield client
+
+    def _federate(self, client: HansaClient) -> str:
+        """Make a federation of the four hospitals; return its slug."""
+        numbers = [
+            int(number)
+            for name, _, number in (it.slug.rpartition("-") for it in client.federations())
+            if name == SLUG and number.isdecimal()
+        ]
+        slug = f"{SLUG}-{max(numbers, default=0) + 1}"
+        client.create_federation(wire.FederationCreate(slug=slug, name="Four hospitals"))
+        invitation = client.create_invitation(slug, wire.InvitationCreate(max_uses=len(SITES)))
+        self._enroll(invitation.token)
+        for site in SITES:
+            self.requests.start(site_spec(self.places, site))
+        self._approve(client, slug)
+        return slug
+
+    def _enroll(self, invitation: str) -> None:
+        """Let each hospital make its key and redeem the invitation; repeating it is safe.
+
+        Raises:
+            DemoError: a hospital cannot.
+        """
+        missing = list(SITES)
+        for _ in range(ENROLL_ATTEMPTS):
+            children = [self._start_enrolling(site, invitation) for site in missing]
+            try:
+                for child in children:
+                    self.requests.until(lambda child=child: child.poll() is not None)
+            finally:
+                for child in children:
+                    with suppress(ProcessLookupError):
+                        child.kill()
+                    child.wait()
+            missing = [site for site in missing if self._state(site).record() is None]
+            if not missing:
+                return
+        log = self._enroll_log(missing[0])
+        raise DemoError(f"{missing[0]} did not enroll; the end of {log}:\n{tail(log)}")
+
+    def _start_enrolling(self, site: str, invitation: str) -> subprocess.Popen[bytes]:
+        with self._enroll_log(site).open("ab") as log:
+            return subprocess.Popen(  # noqa: S603 -- our own command
+                enroll_argv(self.places, site, self.address, invitation),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for the demo, which ends it
+            )
+
+    def _enroll_log(self, site: str) -> Path:
+        return self.places.logs / f"enroll-{site}.log"
+
+    def _state(self, site: str) -> StateDir:
+        return StateDir(self.places.sites / site)
+
+    def _approve(self, client: HansaClient, federation: str) -> None:
+        """Approve each site, if the hub got the key that the hospital made.
+
+        Raises:
+            DemoError: it did not.
+        """
+        table = Table("hospital", "its own key's fingerprint", "the hub's", box=None)
+        for site in client.sites(federation):
+            own = self._state(site.name).identity().record.fingerprint
+            if own != site.fingerprint:
+                raise DemoError(f"{site.name}: the key is {own}, the hub has {site.fingerprint}")
+            client.approve_site(federation, site.id)
+            table.add_row(Text(site.name), Text(own), Text("the same: approved", style="green"))
+        self._say(f"Federation {federation}: every hospital enrolled with a key of its own.")
+        self.console.print(table)
+
+    def _upload_first_model(self, client: HansaClient, federation: str) -> None:
+        trainer = load_trainer(TRAINER)
+        config = parse_config(trainer.config_type, self.plan.training)
+        first = self.places.root / "heart-initial.safetensors"
+        store_tensors(first, trainer.initial_tensors(config, self.plan.seed))
+        model = client.create_model(federation, self.plan.model, "who has heart disease")
+        client.upload_checkpoint(federation, model.id, first)
+        first.unlink()
+
+    def _say(self, text: str, style: str = "") -> None:
+        self.console.print(Text(text, style=style), soft_wrap=True)

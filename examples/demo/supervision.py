@@ -18,6 +18,10 @@ LOOK_SECONDS = 0.1  # how soon the end of the work is noticed
 ResultT = TypeVar("ResultT")
 
 
+class DemoError(Exception):
+    """A step of the demo failed; the message says which."""
+
+
 class StoppedError(Exception):
     """The demo was asked to stop while it waited for something."""
 
@@ -57,9 +61,7 @@ class Requests:
         self._stopping.set()
 
 
-def supervise(
-    supervisor: Supervisor, requests: Requests, work: Callable[[], ResultT]
-) -> ResultT:
+def supervise(supervisor: Supervisor, requests: Requests, work: Callable[[], ResultT]) -> ResultT:
     """Do `work` in another thread, looking after the processes meanwhile; return its result.
 
     Raises:

@@ -207,7 +207,7 @@ def test_owners_who_remove_each_other_at_once_leave_one(
         barrier.wait(10)
         try:
             with transactions.begin("remove") as tx:
-                federations.remove_member(tx, memberships[which], target.id)
+                federations.remove_member(tx, memberships[which], target.email)
         except IllegalTransitionError:
             return False
         return True

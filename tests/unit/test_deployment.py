@@ -34,7 +34,11 @@ FILLED = {
 SPECS = {
     spec.name: spec
     for spec in process_specs(
-        database_url="", redis_url="", artifacts_url="", public_url="", host="0.0.0.0",  # noqa: S104 -- in a container
+        database_url="",
+        redis_url="",
+        artifacts_url="",
+        public_url="",
+        host="0.0.0.0",  # noqa: S104 -- in a container
     )
 }
 

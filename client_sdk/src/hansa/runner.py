@@ -6,19 +6,16 @@ Invariants:
 - an answer that was signed is sent as it is, however often the process is killed (journal.py);
 - one SIGTERM or SIGINT ends the loop after the task at hand, a second one at once.
 
-A traceback tells the researcher what went wrong, and may quote the site's data while doing so:
-with `Tracebacks.NONE` only the exception's type leaves the site.
+What a researcher is told of an exception, and what not: failures.py.
 """
 
 import random
 import signal
 import threading
 import time
-import traceback
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import StrEnum
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -31,15 +28,15 @@ from hansa.errors import (
     SiteNotActiveError,
     TaskLostError,
 )
+from hansa.failures import Tracebacks, describe_failure, traceback_of
 from hansa.heartbeats import Heartbeats
 from hansa.identity import StateDir
 from hansa.journal import Answer, Journal
 from hansa.site import SiteClient, hardware_of_this_machine, settle_rotation
-from hansa.trainer import ConfigError, Trainer, TrainerError
+from hansa.trainer import Trainer
 from hansa.transport import RetryPolicy
 from hansa.work import AbandonedError, Workshop, require_wanted, work
 from hansa_core import wire
-from hansa_core.problems import CoreError
 from hansa_core.states import SiteState, TaskPhase
 
 QUICK_CLAIM_SECONDS = 1.0  # a hub that has nothing and does not wait is not asked at once again
@@ -48,13 +45,6 @@ OUTAGE = RetryPolicy(first_delay_seconds=0.5, max_delay_seconds=30.0)
 APPROVAL = RetryPolicy(first_delay_seconds=1.0, max_delay_seconds=15.0)
 
 ResultT = TypeVar("ResultT")
-
-
-class Tracebacks(StrEnum):
-    """What a researcher is told of an exception in the trainer."""
-
-    FULL = "full"  # message and traceback
-    NONE = "none"  # the exception's type
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,7 +338,7 @@ class SiteRunner:
         self._emit(
             "task_failed",
             f"failed: {error}",
-            {"task_id": str(task.id), "traceback": _traceback_of(error)},
+            {"task_id": str(task.id), "traceback": traceback_of(error)},
         )
         try:
             self._patiently(lambda: shop.client.fail(task, told, trace), beats)
@@ -365,32 +355,7 @@ class SiteRunner:
         self._on_event(RunnerEvent(kind, message, fields or {}))
 
 
-_OWN_FRAMES = frozenset({__name__, work.__module__})
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-
-def describe_failure(error: Exception, tracebacks: Tracebacks) -> tuple[str, str]:
-    """Return (message, traceback) as the researcher may see them, within the wire's bounds."""
-    ours = isinstance(error, (HansaError, CoreError))
-    if tracebacks is Tracebacks.NONE and not ours:
-        return f"{type(error).__name__} (this site keeps the details in its own log)", ""
-    message = str(error) if ours else f"{type(error).__name__}: {error}"
-    if tracebacks is Tracebacks.NONE or isinstance(error, ConfigError):
-        return message[: wire.MAX_ERROR], ""
-    if ours and not isinstance(error, TrainerError):
-        return message[: wire.MAX_ERROR], ""
-    return message[: wire.MAX_ERROR], _traceback_of(error)
-
-
-def _traceback_of(error: Exception) -> str:
-    """Return the traceback from where it leaves this SDK's own loop: the trainer's part of it."""
-    start = error.__traceback__
-    while start is not None and start.tb_next is not None:
-        if start.tb_frame.f_globals.get("__name__") not in _OWN_FRAMES:
-            break
-        start = start.tb_next
-    lines = traceback.format_exception(type(error), error, start)
-    return "".join(lines)[-wire.MAX_TRACEBACK :]
 
 
 def _waits_for(state: SiteState, reason: str | None, fingerprint: str) -> str:

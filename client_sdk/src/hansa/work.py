@@ -108,6 +108,7 @@ def work(shop: Workshop, task: wire.Task, beats: Heartbeats) -> Answer:
     )
     answer = Answer(signature=shop.client.sign_update(manifest), manifest=manifest)
     shop.journal.store_answer(task, answer)
+    shop.step("delta_stored", f"wrote and signed the delta, {stored.size} bytes", {})
     return answer
 
 

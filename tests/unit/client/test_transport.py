@@ -21,10 +21,10 @@ from hansa.errors import (
 from hansa.transfers import download_file, upload_file
 from hansa.transport import FixedToken, RetryPolicy, Transport
 from hansa_core import wire
+from tests.unit.client.cutting_proxy import CuttingProxy
 from tests.unit.client.fake_hub import (
     PASSWORD,
     SESSION_TOKEN,
-    CuttingProxy,
     FakeHub,
     problem,
     serving,

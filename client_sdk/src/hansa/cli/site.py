@@ -13,8 +13,9 @@ from hansa.cli.output import JsonFlag, errors, out, print_fields, print_json, sa
 from hansa.cli.session import warn_of_plain_http
 from hansa.cli.settings import parse_labels
 from hansa.errors import HansaError
+from hansa.failures import Tracebacks
 from hansa.identity import STATE_DIR_VARIABLE, StateDir, default_state_dir, open_state_dir
-from hansa.runner import RunnerEvent, RunnerOptions, SiteRunner, Tracebacks
+from hansa.runner import RunnerEvent, RunnerOptions, SiteRunner
 from hansa.site import SiteClient, enroll, rotate_key
 from hansa.trainer import load_trainer
 from hansa.transport import RetryPolicy, checked_url, is_plain_and_remote

@@ -1,20 +1,22 @@
-"""Samples the resident memory of processes while a run goes on.
+"""What processes use while a run goes on: resident memory, sampled, and processor time, counted.
 
-The counter is resident set size: the second field of /proc/<pid>/statm, what `VmRSS` shows. It
+Processor time hardly depends on what else the machine does, so it tells more than the clock
+where a round's time has to go. The memory counter is resident set size: the second field of /proc/<pid>/statm, what `VmRSS` shows. It
 counts every page that is mapped and present, pages shared with the parent process included.
 """
 
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-import os
 
 SAMPLES_PER_SECOND = 20
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_TICK = 1 / os.sysconf("SC_CLK_TCK")  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,17 @@ def resident(pid: int) -> int:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
     except (FileNotFoundError, ProcessLookupError):
         return 0
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return what a process, all that it started and all that these started have used."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    # From utime on: in user mode, in the kernel, and the same of children that have ended.
+    own = sum(int(field) for field in fields[11:15]) * _TICK
+    return own + sum(cpu_seconds(child) for child in children_of(pid))
 
 
 def children_of(pid: int) -> list[int]:
