@@ -70,9 +70,7 @@ class Federation:
     ) -> Any:
         """Change something below the federation, as its owner."""
         headers = self.owner.headers | ({} if key is None else {"Idempotency-Key": key})
-        answer = self.client.post(
-            f"/v1/federations/{self.slug}{path}", json=body, headers=headers
-        )
+        answer = self.client.post(f"/v1/federations/{self.slug}{path}", json=body, headers=headers)
         assert answer.status_code == expect, answer.text
         return answer.json()
 
@@ -118,9 +116,7 @@ class ActiveSite:
 
     def download(self, task: wire.Task) -> Tensors:
         """Return the task's base checkpoint."""
-        answer = self.client.get(
-            f"/v1/tasks/{task.id}/checkpoint", headers=self.identity.headers
-        )
+        answer = self.client.get(f"/v1/tasks/{task.id}/checkpoint", headers=self.identity.headers)
         assert answer.status_code == 200, answer.text
         assert digest_of(answer.content) == task.checkpoint.digest
         return decode(answer.content)
@@ -295,9 +291,7 @@ def work_off(federation: Federation, *, now: datetime | None = None) -> None:
     while moved:
         moved = False
         with federation.transactions.begin("sweep") as tx:
-            queue = deque(
-                Job(STEP_RUN, run_id) for run_id in rounds.due(tx, now=now or utc_now())
-            )
+            queue = deque(Job(STEP_RUN, run_id) for run_id in rounds.due(tx, now=now or utc_now()))
         while queue:
             job = queue.popleft()
             steps = {STEP_RUN: step_run, AGGREGATE_ROUND: aggregate_round}

@@ -31,7 +31,7 @@ from hansa_core.problems import CoreError
 MEDIA_TYPE = "application/octet-stream"
 MAX_DRAINED_BYTES = 256 * 2**20  # of a refused upload; a longer one is cut off
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")  # no longer than a 64-bit integer
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -58,17 +58,19 @@ async def receive(
     if announced > max_bytes:
         raise TooLargeError(f"the body has {announced} bytes, {max_bytes} are allowed")
     inspector = UpdateInspector(expected, max_bytes)
-    body = _body(request)
+    stream = request.stream()
     with await asyncio.to_thread(artifacts.begin, federation_id) as writer:
         try:
-            await _take(body, inspector, writer)
+            await _take(_body(stream), inspector, writer)
             inspection = await asyncio.to_thread(inspector.finish)
             if inspection.digest_hex != digest:
                 raise DigestMismatchError(
                     f"the body's SHA-256 is {inspection.digest_hex}, announced was {digest}"
                 )
         except CoreError as error:
-            await drain(request)
+            if announced <= MAX_DRAINED_BYTES:
+                async for _ in stream:
+                    pass
             raise UpdateRefusedError(str(error)) from error
         await asyncio.to_thread(writer.commit, digest)
     return NewBlob(digest=digest, size=inspection.size, layout=inspection.layout)
@@ -105,7 +107,7 @@ def send(request: Request, artifacts: Artifacts, blob: Blob, *, filename: str) -
 
 
 async def drain(request: Request) -> None:
-    """Read and drop the rest of a body that is about to be refused, when it is not too long."""
+    """Read and drop a body that is refused unread, when it is not too long."""
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) <= MAX_DRAINED_BYTES:
         async for _ in request.stream():
@@ -132,10 +134,10 @@ async def _take(
             await working
 
 
-async def _body(request: Request) -> AsyncIterator[bytearray]:
-    """Yield the request's body in pieces of at least CHUNK_BYTES, but for the last one."""
+async def _body(stream: AsyncIterator[bytes]) -> AsyncIterator[bytearray]:
+    """Yield what `stream` has left in pieces of at least CHUNK_BYTES, but for the last one."""
     pending = bytearray()
-    async for piece in request.stream():
+    async for piece in stream:
         pending += piece
         if len(pending) >= CHUNK_BYTES:
             yield pending

@@ -3,17 +3,21 @@
 A route declares what it raises with `responses=problems(...)`; handlers here do the rest.
 """
 
+from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
-from sqlalchemy.exc import OperationalError
+from pydantic.json_schema import models_json_schema
+from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from app.domain import errors
 from hansa_core import wire
@@ -23,6 +27,9 @@ log = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
+SCHEMA = {"$ref": "#/components/schemas/Problem"}
+
+_VALIDATION_ERROR = "HTTPValidationError"  # what FastAPI believes to be its answer to bad input
 
 _STATUS: dict[type[errors.DomainError], HTTPStatus] = {
     errors.NotFoundError: HTTPStatus.NOT_FOUND,
@@ -33,6 +40,7 @@ _STATUS: dict[type[errors.DomainError], HTTPStatus] = {
     errors.IllegalTransitionError: HTTPStatus.CONFLICT,
     errors.InvitationError: HTTPStatus.FORBIDDEN,
     errors.SiteNotActiveError: HTTPStatus.FORBIDDEN,
+    errors.SiteRevokedError: HTTPStatus.FORBIDDEN,
     errors.SignatureRefusedError: HTTPStatus.FORBIDDEN,
     errors.TaskClosedError: HTTPStatus.CONFLICT,
     errors.LeaseLostError: HTTPStatus.CONFLICT,
@@ -59,7 +67,7 @@ def problems(*kinds: type[errors.DomainError]) -> dict[int | str, dict[str, Any]
         slugs = f"{seen['description']}, `{kind.slug}`" if seen else f"`{kind.slug}`"
         by_status[status.value] = {
             "description": slugs,
-            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            "content": {MEDIA_TYPE: {"schema": SCHEMA}},
         }
     return by_status
 
@@ -70,9 +78,34 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(ValidationError, _unexpected)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(ClientDisconnect, _client_gone)
+    app.add_exception_handler(DataError, _not_storable)
     app.add_exception_handler(OperationalError, _database_away)
     app.add_exception_handler(PoolTimeoutError, _database_away)
     app.add_exception_handler(Exception, _unexpected)
+    app.openapi = partial(_describe, app, app.openapi)
+
+
+def _describe(app: FastAPI, generate: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the API's description with what FastAPI cannot know: how our errors look."""
+    if app.openapi_schema is None:
+        document = generate()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        _, described = models_json_schema(
+            [(wire.Problem, "serialization")], ref_template="#/components/schemas/{model}"
+        )
+        schemas.update(described["$defs"])
+        wrong_fields = problems(errors.InvalidRequestError)[HTTPStatus.UNPROCESSABLE_ENTITY.value]
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                responses = operation["responses"]
+                generated = responses.get(str(HTTPStatus.UNPROCESSABLE_ENTITY.value), {})
+                if _VALIDATION_ERROR in str(generated):
+                    generated.update(wrong_fields)
+        for name in (_VALIDATION_ERROR, "ValidationError"):  # FastAPI's own: never answered
+            schemas.pop(name, None)
+    assert app.openapi_schema is not None
+    return app.openapi_schema
 
 
 def answer(
@@ -127,6 +160,18 @@ async def _http_error(_request: Request, error: Exception) -> JSONResponse:
     response = answer(status, slug, status.phrase, error.detail)
     response.headers.update(error.headers or {})
     return response
+
+
+async def _client_gone(request: Request, _error: Exception) -> Response:
+    log.info("client_disconnected", path=request.url.path)
+    return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody reads it
+
+
+async def _not_storable(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, DataError)
+    kind = errors.InvalidRequestError
+    reason = str(error.orig).splitlines()[0]  # without the row: it may hold what is not the asker's
+    return answer(_STATUS[kind], kind.slug, kind.title, f"a value cannot be stored: {reason}")
 
 
 async def _database_away(_request: Request, error: Exception) -> JSONResponse:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import exists, or_, select, update
+from sqlalchemy import exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.db.models import Round, Run, Site, Task
@@ -48,8 +48,9 @@ def alive_run_ids(session: Session, federation_id: UUID) -> Sequence[UUID]:
 def due_run_ids(session: Session, *, now: datetime, limit: int) -> Sequence[UUID]:
     """Return the alive runs that a step may carry forward.
 
-    That is: no open round; a round past its deadline or with all answers in; an aggregation
-    without a live lease; a task whose lease ran out, or whose site may not take part any more.
+    That is: no open round; a round past its deadline, with all answers in or with too few sites
+    left; an aggregation without a live lease; a task whose lease ran out, or whose site may not
+    take part any more.
     """
     open_round = exists().where(Round.run_id == Run.id, Round.state.in_(OPEN_ROUNDS))
     collecting = (Round.run_id == Run.id) & (Round.state == RoundState.COLLECTING)
@@ -76,12 +77,14 @@ def due_run_ids(session: Session, *, now: datetime, limit: int) -> Sequence[UUID
         Site.state != SiteState.ACTIVE,
     )
     all_in = exists().where(collecting, ~unfinished)
-    query = (
-        select(Run.id)
-        .where(Run.state.in_(ALIVE), or_(~open_round, overdue, orphaned, silent, barred, all_in))
-        .order_by(Run.id)
-        .limit(limit)
+    left = (
+        select(func.count())
+        .where(Task.round_id == Round.id, Task.state != TaskState.FAILED)
+        .scalar_subquery()
     )
+    hopeless = exists().where(collecting, left < Round.threshold)
+    reasons = (~open_round, overdue, orphaned, silent, barred, all_in, hopeless)
+    query = select(Run.id).where(Run.state.in_(ALIVE), or_(*reasons)).order_by(Run.id).limit(limit)
     return session.scalars(query).all()
 
 

@@ -65,6 +65,11 @@ class SiteNotActiveError(DomainError):
     title = "The site may not take part now"
 
 
+class SiteRevokedError(DomainError):
+    slug = "site-revoked"
+    title = "The site was revoked for ever"
+
+
 class SignatureRefusedError(DomainError):
     slug = "signature-refused"
     title = "The signature does not match"

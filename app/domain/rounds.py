@@ -7,7 +7,7 @@ Any process may call `decide`, at any time and as often as it likes: the same fa
 same answer. Holding the row locks while acting on it is the part of app/services/rounds.py.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -95,10 +95,17 @@ def weighted_means(
     """Return each metric's mean over (name, value, num_examples), with the examples it rests on.
 
     A metric that some sites do not report is averaged over those that do. The points are summed
-    in a fixed order, so the same reports give the same bits.
+    in a fixed order, so the same reports give the same bits. A mean lies between the least and
+    the greatest value, so finite reports, however large, have a finite mean.
     """
-    sums: dict[str, tuple[float, int]] = {}
+    reports: dict[str, list[tuple[float, int]]] = {}
     for name, value, num_examples in sorted(points):
-        total, weight = sums.get(name, (0.0, 0))
-        sums[name] = (total + value * num_examples, weight + num_examples)
-    return {name: (total / weight, weight) for name, (total, weight) in sums.items()}
+        reports.setdefault(name, []).append((value, num_examples))
+    return {name: _weighted_mean(ascending) for name, ascending in reports.items()}
+
+
+def _weighted_mean(ascending: Sequence[tuple[float, int]]) -> tuple[float, int]:
+    """Return the mean of (value, num_examples) and the examples it rests on."""
+    total = sum(num_examples for _, num_examples in ascending)
+    mean = sum(value * (num_examples / total) for value, num_examples in ascending)
+    return min(max(mean, ascending[0][0]), ascending[-1][0]), total

@@ -24,6 +24,7 @@ from app.domain.errors import (
     NotFoundError,
     SignatureRefusedError,
     SiteNotActiveError,
+    SiteRevokedError,
 )
 from app.domain.ids import new_id
 from app.services.principals import SitePrincipal
@@ -168,7 +169,7 @@ def issue_token(tx: Tx, proven: TakenChallenge, *, now: datetime, minutes: float
 
     Raises:
         NotAuthenticatedError: the key was retired meanwhile.
-        SiteNotActiveError: the site is suspended or revoked.
+        SiteNotActiveError, SiteRevokedError: the site is suspended or revoked.
     """
     key = rows.lock_key_in_force(tx.session, proven.site_id)
     if key.id != proven.key_id:
@@ -193,7 +194,8 @@ def authenticate(tx: Tx, secret: str, *, now: datetime, allow_pending: bool) -> 
 
     Raises:
         NotAuthenticatedError: the token is unknown or expired, or its key retired.
-        SiteNotActiveError: suspended or revoked, or pending where that is not allowed.
+        SiteNotActiveError: suspended, or pending where that is not allowed.
+        SiteRevokedError.
     """
     found = rows.holder_of(tx.session, hash_secret(secret), now=now)
     if found is None:
@@ -311,7 +313,8 @@ def _insert_site(
 def _refuse_states(site: Site, *states: SiteState) -> None:
     if site.state in states:
         reason = f": {site.state_reason}" if site.state_reason else ""
-        raise SiteNotActiveError(f"site {site.name!r} is {site.state}{reason}")
+        kind = SiteRevokedError if site.state == SiteState.REVOKED else SiteNotActiveError
+        raise kind(f"site {site.name!r} is {site.state}{reason}")
 
 
 def _verify(

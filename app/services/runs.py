@@ -14,6 +14,7 @@ from app.services import rounds
 from app.services.transactions import Tx
 from hansa_core import wire
 from hansa_core.plans import RunPlan, plan_digest
+from hansa_core.problems import CanonicalizationError
 from hansa_core.states import RunState
 
 
@@ -48,6 +49,11 @@ def create(
                     f"model {plan.model!r} has no checkpoint {request.checkpoint_id}",
                 )
             )
+    try:
+        digest = plan_digest(plan)
+    except CanonicalizationError as error:  # nothing else in a plan is as free as `training`
+        wrong.append(FieldProblem("plan.training", str(error)))
+        digest = ""
     if wrong or model is None or base is None:
         detail = "; ".join(f"{problem.path}: {problem.message}" for problem in wrong)
         raise InvalidRequestError(detail, fields=tuple(wrong))
@@ -57,7 +63,7 @@ def create(
         name=plan.name,
         state=RunState.DRAFT,
         plan=plan.model_dump(mode="json"),
-        plan_digest=plan_digest(plan),
+        plan_digest=digest,
         model_id=model.id,
         base_checkpoint_id=base.id,
         latest_checkpoint_id=base.id,

@@ -282,8 +282,8 @@ def fail(
         return
     _require_held(context, failure.lease_token)
     task.state = TaskState.FAILED
-    task.state_reason = failure.error
-    task.traceback = failure.traceback
+    task.state_reason = _storable(failure.error)
+    task.traceback = _storable(failure.traceback)
     task.lease_token = None
     task.finished_at = now
     tx.record(
@@ -293,7 +293,7 @@ def fail(
         round_number=context.round.number,
         site_id=str(site.id),
         site_name=site.name,
-        reason=failure.error,
+        reason=task.state_reason,
     )
     tx.send(STEP_RUN, context.run.id)
 
@@ -390,6 +390,11 @@ def _finish(
         digest=digest,
     )
     tx.send(STEP_RUN, context.run.id)
+
+
+def _storable(text: str) -> str:
+    """Return text that Postgres can hold: an error may quote a NUL, and is wanted nevertheless."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _why_closed(context: TaskContext) -> str:

@@ -1,8 +1,9 @@
 """What processes use while a run goes on: resident memory, sampled, and processor time, counted.
 
 Processor time hardly depends on what else the machine does, so it tells more than the clock
-where a round's time has to go. The memory counter is resident set size: the second field of /proc/<pid>/statm, what `VmRSS` shows. It
-counts every page that is mapped and present, pages shared with the parent process included.
+where a round's time has to go. The memory counter is resident set size, the second field of
+/proc/<pid>/statm, which `VmRSS` shows too: every page that is mapped and present, pages shared
+with the parent process included.
 """
 
 import os

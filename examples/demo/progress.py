@@ -179,8 +179,14 @@ def _render_tasks(detail: wire.RoundDetail) -> Table:
         table.add_row(
             Text(task.site_name),
             Text(task.state, style=_TASK_STYLES.get(task.state, "cyan")),
-            Text("-" if done or task.progress is None else task.progress.phase),
+            Text(_phase(task)),
             ProgressBar(total=1.0, completed=fraction, width=20),
             Text(str(task.attempts)),
         )
     return table
+
+
+def _phase(task: wire.TaskView) -> str:
+    if task.state is not TaskState.CLAIMED:
+        return "-"
+    return task.progress.phase if task.progress else "working"  # its first beat is to come

@@ -269,6 +269,7 @@ def test_revocation_is_at_once_and_for_ever(
     assert (revoked["state"], revoked["state_reason"]) == ("revoked", "left")
     assert change_site(client, owner, federation, site, "revoke", reason="again") == revoked
     refused = client.get("/v1/site", headers=site.headers)
+    assert refused.json()["slug"] == "site-revoked"
     assert refused.json()["detail"] == "site 'oslo' is revoked: left"
     for change in ("approve", "reinstate", "suspend"):
         answer = change_site(client, owner, federation, site, change, expect=409)

@@ -23,6 +23,7 @@ from tests.factories import (
     a_federation,
     a_model,
     a_run,
+    an_active_site,
     change_state,
     digest_of,
     encode,
@@ -89,28 +90,24 @@ WRONG_TENSORS: Mapping[str, tuple[Mapping[str, NDArray[Any]], str]] = {
 }
 
 
-@pytest.mark.parametrize("case", WRONG_TENSORS)
 def test_wrong_tensors_are_refused_by_name(
-    federation: Federation, site: ActiveSite, task: wire.Task, case: str
+    federation: Federation, site: ActiveSite, task: wire.Task
 ) -> None:
-    tensors, said = WRONG_TENSORS[case]
-    answer = site.upload(task, encode(tensors))
-    assert (answer.status_code, answer.json()["slug"]) == (422, "update-refused")
-    assert said in answer.json()["detail"]
+    for case, (tensors, said) in WRONG_TENSORS.items():
+        answer = site.upload(task, encode(tensors))
+        assert (answer.status_code, answer.json()["slug"]) == (422, "update-refused"), case
+        assert said in answer.json()["detail"], case
     require_unanswered(federation, task)
     site.answer(task, a_delta(1))  # the right bytes are still welcome
 
 
-@pytest.mark.parametrize(
-    "data",
-    [b"", b"\0", DATA[:-1], DATA + b"\0", b"\xff" * 64, b"not tensors, but some text"],
-    ids=["empty", "one byte", "truncated", "trailing", "huge header", "text"],
-)
 def test_bytes_that_are_not_the_tensors_are_refused(
-    federation: Federation, site: ActiveSite, task: wire.Task, data: bytes
+    federation: Federation, site: ActiveSite, task: wire.Task
 ) -> None:
-    answer = site.upload(task, data)
-    assert (answer.status_code, answer.json()["slug"]) == (422, "update-refused")
+    wrong = (b"", b"\0", DATA[:-1], DATA + b"\0", b"\xff" * 64, b"not tensors, but some text")
+    for data in wrong:
+        answer = site.upload(task, data)
+        assert (answer.status_code, answer.json()["slug"]) == (422, "update-refused"), data
     require_unanswered(federation, task)
 
 
@@ -143,41 +140,33 @@ def test_an_upload_larger_than_allowed_is_refused_by_its_announcement(
     assert f"{len(DATA)} bytes" in answer.json()["detail"]
 
 
-@pytest.mark.parametrize("num_examples", [0, -1, 2**40 + 1, 2**41, 1.5, True, "many"])
 def test_an_absurd_number_of_examples_is_refused(
-    federation: Federation, site: ActiveSite, task: wire.Task, num_examples: object
+    federation: Federation, site: ActiveSite, task: wire.Task
 ) -> None:
     assert site.upload(task, DATA).status_code == 201
-    manifest = site.manifest(task, DATA) | {"num_examples": num_examples}
-    body = {
-        "lease_token": str(task.lease.token),
-        "manifest": manifest,
-        "signature": site.identity.sign(Purpose.UPDATE, manifest),
-    }
-    answer = site.client.put(
-        f"/v1/tasks/{task.id}/update", json=body, headers=site.identity.headers
-    )
-    assert answer.status_code in {403, 422}  # 403: `true` and 1 are not the same signed bytes
+    for num_examples in (0, -1, 2**40 + 1, 2**41, 1.5):
+        answer = site.submit(task, DATA, num_examples=num_examples)
+        assert (answer.status_code, answer.json()["slug"]) == (422, "invalid-request")
+        assert [error["path"] for error in answer.json()["errors"]] == ["manifest.num_examples"]
     require_unanswered(federation, task)
+    assert site.submit(task, DATA, num_examples=2**40).status_code == 201
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("task_id", uuid4()),
-        ("run_id", uuid4()),
-        ("site_id", uuid4()),
-        ("round_number", 2),
-        ("checkpoint_digest", "0" * 64),
-    ],
-)
 def test_a_manifest_about_something_else_is_refused(
-    federation: Federation, site: ActiveSite, task: wire.Task, field: str, value: object
+    federation: Federation, site: ActiveSite, task: wire.Task
 ) -> None:
     assert site.upload(task, DATA).status_code == 201
-    answer = site.submit(task, DATA, **{field: value})
-    assert (answer.status_code, answer.json()["slug"]) == (422, "invalid-request")
-    assert f"{field} is {value}" in answer.json()["detail"]
+    elsewhere: Mapping[str, Any] = {
+        "task_id": uuid4(),
+        "run_id": uuid4(),
+        "site_id": uuid4(),
+        "round_number": 2,
+        "checkpoint_digest": "0" * 64,
+    }
+    for field, value in elsewhere.items():
+        answer = site.submit(task, DATA, **{field: value})
+        assert (answer.status_code, answer.json()["slug"]) == (422, "invalid-request")
+        assert f"{field} is {value}" in answer.json()["detail"]
     require_unanswered(federation, task)
 
 
@@ -297,7 +286,7 @@ def test_a_retired_key_is_refused(
 
 
 def test_somebody_without_a_token_learns_nothing(client: TestClient, task: wire.Task) -> None:
-    stranger = SiteIdentity("stranger", id=UUID(int=1), token="hx_" + "0" * 43)  # noqa: S106
+    stranger = SiteIdentity("stranger", id=UUID(int=1), token="hx_" + "0" * 43)
     answer = ActiveSite(client, stranger).submit(task, DATA)
     assert (answer.status_code, answer.json()["slug"]) == (401, "not-authenticated")
     assert answer.headers["www-authenticate"] == "Bearer"
@@ -314,16 +303,14 @@ def test_a_failure_is_stored_whatever_characters_the_traceback_has(
     assert shown.traceback == "line 1\n\N{REPLACEMENT CHARACTER}line 2"
 
 
-def test_text_that_the_database_cannot_hold_is_refused_and_not_a_crash(site: ActiveSite) -> None:
-    answer = site.client.post(
-        "/v1/tasks/claim", json={"sdk_version": "\0"}, headers=site.identity.headers
+def test_text_that_the_database_cannot_hold_is_refused_and_not_a_crash(
+    federation: Federation,
+) -> None:
+    newcomer = an_active_site(federation, "turku")  # not seen yet: what it tells is written
+    answer = newcomer.client.post(
+        "/v1/tasks/claim", json={"sdk_version": "\0"}, headers=newcomer.identity.headers
     )
-    # The sign of life is noted at most every ten seconds: an early repeat writes nothing.
-    assert answer.status_code in {204, 422}
-    answer = site.client.get(
-        "/v1/federations/nordic/events", params={"after": 2**70}, headers=site.identity.headers
-    )
-    assert answer.status_code == 401
+    assert (answer.status_code, answer.json()["slug"]) == (422, "invalid-request")
 
 
 def test_numbers_beyond_the_database_are_refused_and_not_a_crash(federation: Federation) -> None:

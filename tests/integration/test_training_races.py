@@ -2,17 +2,22 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from threading import Barrier
-from typing import Any, TypeVar
+from typing import Any, cast
+from uuid import UUID
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import text
 
 from app.domain.clock import utc_now
 from app.domain.errors import DomainError, LeaseLostError, TaskClosedError, UpdateConflictError
 from app.services import aggregation, runs, tasks
-from app.services.transactions import Transactions
+from app.services.principals import SitePrincipal
+from app.services.transactions import Transactions, Tx
 from app.settings import Settings
 from hansa_core import wire
 from hansa_core.signing import Purpose
@@ -36,8 +41,6 @@ from tests.factories import (
     work_off,
 )
 from tests.identities import events_of
-
-ResultT = TypeVar("ResultT")
 
 AGAIN = range(4)  # each race is run this often: the interleaving is the scheduler's
 DATA = encode(a_delta(1))
@@ -77,10 +80,27 @@ def opened(federation: Federation, sites: Sequence[ActiveSite], **plan: Any) -> 
     return [site.claim() for site in sites]
 
 
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """An update that is uploaded and signed, and wants only to be submitted."""
+
+    transactions: Transactions
+    site: SitePrincipal
+    task_id: UUID
+    signed: wire.SignedUpdate
+
+    def __call__(self) -> tuple[wire.TaskReceipt, bool]:
+        with self.transactions.begin("submit") as tx:
+            return self.within(tx)
+
+    def within(self, tx: Tx) -> tuple[wire.TaskReceipt, bool]:
+        return tasks.submit_update(tx, self.task_id, self.site, self.signed, now=utc_now())
+
+
 def submitting(
     federation: Federation, site: ActiveSite, task: wire.Task, *, num_examples: int = 10
-) -> Callable[[], tuple[wire.TaskReceipt, bool]]:
-    """Upload an update and return the call that submits it."""
+) -> Submit:
+    """Upload an update and return what submits it."""
     assert site.upload(task, DATA).status_code in {200, 201}
     manifest = site.manifest(task, DATA, num_examples=num_examples)
     signed = wire.SignedUpdate(
@@ -88,13 +108,15 @@ def submitting(
         manifest=wire.UpdateManifest.model_validate(manifest),
         signature=site.identity.sign(Purpose.UPDATE, manifest),
     )
-    principal = site.principal(federation.transactions)
+    return Submit(federation.transactions, site.principal(federation.transactions), task.id, signed)
 
-    def submit() -> tuple[wire.TaskReceipt, bool]:
-        with federation.transactions.begin("submit") as tx:
-            return tasks.submit_update(tx, task.id, principal, signed, now=utc_now())
 
-    return submit
+def is_news(result: object) -> bool:
+    """Tell whether a submit was the first one; a failure is no result."""
+    if isinstance(result, DomainError):
+        raise result
+    _, news = cast("tuple[wire.TaskReceipt, bool]", result)
+    return news
 
 
 def kinds(federation: Federation, run_id: object) -> list[str]:
@@ -107,7 +129,7 @@ def test_two_workers_that_step_one_run_open_one_round(
 ) -> None:
     for _ in AGAIN:
         run = a_run(federation)
-        race(*[lambda: step_run(federation, run.id)] * 3)
+        race(*[partial(step_run, federation, run.id)] * 3)
         assert kinds(federation, run.id).count("round.opened") == 1
         assert len(federation.round(run.id, 1).tasks) == len(sites)
         federation.post(f"/runs/{run.id}/cancel", expect=200)
@@ -122,12 +144,38 @@ def test_all_sites_submit_while_workers_step(
         submits = [
             submitting(federation, site, task) for site, task in zip(sites, claimed, strict=True)
         ]
-        race(*submits, *[lambda: step_run(federation, run_id)] * 3)
+        race(*submits, *[partial(step_run, federation, run_id)] * 3)
         work_off(federation)
         assert federation.run(run_id).state is RunState.COMPLETED
         found = kinds(federation, run_id)
         assert found.count("task.done") == len(sites)
         assert (found.count("round.aggregating"), found.count("round.completed")) == (1, 1)
+
+
+def test_a_step_that_waits_for_an_answer_does_not_stop_it(
+    federation: Federation, sites: list[ActiveSite]
+) -> None:
+    first, _ = opened(federation, sites)
+    submit = submitting(federation, sites[0], first)
+    with ThreadPoolExecutor(1) as pool:
+        with federation.transactions.begin("submit") as tx:
+            submit.within(tx)  # holds the round; its metrics and events are not written yet
+            stepping = pool.submit(step_run, federation, first.run_id)
+            until_somebody_waits_for_a_lock(federation)  # the step holds the run
+        stepping.result(30)
+    assert kinds(federation, first.run_id).count("task.done") == 1
+
+
+def until_somebody_waits_for_a_lock(federation: Federation) -> None:
+    deadline = utc_now() + timedelta(seconds=30)
+    query = text(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    with federation.transactions.sessions() as session:
+        while not session.execute(query).scalar_one():
+            session.rollback()  # the view is frozen within a transaction
+            assert utc_now() < deadline, "nobody came to wait"
 
 
 def test_one_update_submitted_many_times_at_once_counts_once(
@@ -137,8 +185,7 @@ def test_one_update_submitted_many_times_at_once_counts_once(
         task = opened(federation, sites)[0]
         submit = submitting(federation, sites[0], task)
         results = race(*[submit] * 4)
-        news = [result[1] for result in results if isinstance(result, tuple)]
-        assert sorted(news) == [False, False, False, True]
+        assert sorted(is_news(result) for result in results) == [False, False, False, True]
         assert kinds(federation, task.run_id).count("task.done") == 1
         federation.post(f"/runs/{task.run_id}/cancel", expect=200)
 
@@ -168,8 +215,8 @@ def test_a_submit_against_the_deadline_is_counted_or_refused(
         passed = first.deadline_at + timedelta(seconds=1)
         late, *_ = race(
             submitting(federation, sites[1], second),
-            lambda: step_run(federation, first.run_id, now=passed),
-            lambda: step_run(federation, first.run_id, now=passed),
+            partial(step_run, federation, first.run_id, now=passed),
+            partial(step_run, federation, first.run_id, now=passed),
         )
         work_off(federation, now=passed)
         round_ = federation.round(first.run_id, 1)
@@ -192,14 +239,10 @@ def test_a_cancel_against_a_submit_ends_cancelled(
         first, second = opened(federation, sites)
         submitting(federation, sites[0], first)()
 
-        def cancel(run_id: Any = first.run_id) -> wire.Run:
-            with federation.transactions.begin("cancel") as tx:
-                return runs.cancel(tx, federation.id, run_id, by="ada", now=utc_now())
-
         submitted, cancelled, _ = race(
             submitting(federation, sites[1], second),
-            cancel,
-            lambda run_id=first.run_id: step_run(federation, run_id),
+            partial(cancel, federation, first.run_id),
+            partial(step_run, federation, first.run_id),
         )
         assert isinstance(cancelled, wire.Run)
         assert cancelled.state is RunState.CANCELLED
@@ -210,6 +253,11 @@ def test_a_cancel_against_a_submit_ends_cancelled(
         assert {task.id: task.state for task in round_.tasks}[second.id] is expected
         work_off(federation)
         assert federation.run(first.run_id).state is RunState.CANCELLED
+
+
+def cancel(federation: Federation, run_id: UUID) -> wire.Run:
+    with federation.transactions.begin("cancel") as tx:
+        return runs.cancel(tx, federation.id, run_id, by="ada", now=utc_now())
 
 
 def test_of_two_claims_at_once_the_later_one_holds_the_lease(
@@ -246,8 +294,8 @@ def test_a_claim_against_a_revocation_leaves_no_work_with_the_revoked_site(
     work_off(federation)
     polled, *_ = race(
         sites[0].poll,
-        lambda: change_state(federation, sites[0], "revoke"),
-        lambda: step_run(federation, run.id),
+        partial(change_state, federation, sites[0], "revoke"),
+        partial(step_run, federation, run.id),
     )
     assert getattr(polled, "status_code", None) in {200, 403}
     assert sites[0].poll().status_code == 403
@@ -258,6 +306,7 @@ def test_a_claim_against_a_revocation_leaves_no_work_with_the_revoked_site(
     shown = federation.round(run.id, 1).tasks
     assert [task.state for task in shown] == [TaskState.FAILED, TaskState.DONE]
     assert shown[0].state_reason == "the site was revoked"
+    assert sites[0].poll().json()["slug"] in {"site-not-active", "site-revoked"}
 
 
 def test_of_many_workers_one_aggregates(federation: Federation, sites: list[ActiveSite]) -> None:
@@ -269,11 +318,11 @@ def test_of_many_workers_one_aggregates(federation: Federation, sites: list[Acti
         step_run(federation, run.id)
         round_id = federation.round(run.id, 1).id
         before = checkpoints_of(federation, run.model_id)
-        leases = race(*[lambda: lease_round(federation, round_id)] * 4)
+        leases = race(*[partial(lease_round, federation, round_id)] * 4)
         held = [lease for lease in leases if isinstance(lease, aggregation.AggregationLease)]
         assert len(held) == 1
         later = utc_now() + timedelta(hours=1)  # it died: its lease ran out
-        race(*[lambda: aggregate_round(federation, round_id, now=later)] * 3)
+        race(*[partial(aggregate_round, federation, round_id, now=later)] * 3)
         assert federation.run(run.id).state is RunState.COMPLETED
         after = checkpoints_of(federation, run.model_id)
         assert len(after) == len(before) + 1
@@ -298,7 +347,7 @@ def test_events_are_seen_in_commit_order_by_a_reader_that_resumes(
             seen.extend(event["id"] for event in page if event["kind"] == "test.done")
             last = page[-1]["id"] if page else last
 
-    race(read, *[lambda writer=writer: write(writer) for writer in range(writers)])
+    race(read, *[partial(write, writer) for writer in range(writers)])
     assert len(seen) == len(set(seen)) == writers * each
     assert seen == sorted(seen)
     stored = events_of(federation.transactions, federation.id)

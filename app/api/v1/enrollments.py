@@ -14,6 +14,7 @@ from app.domain.errors import (
     NotFoundError,
     SignatureRefusedError,
     SiteNotActiveError,
+    SiteRevokedError,
 )
 from app.services import enrollment
 from hansa_core import wire
@@ -56,7 +57,11 @@ def create_challenge(site_id: UUID, transactions: TransactionsDep, now: Now) -> 
     "/sites/{site_id}/tokens",
     status_code=status.HTTP_201_CREATED,
     responses=problems(
-        InvalidRequestError, NotAuthenticatedError, SignatureRefusedError, SiteNotActiveError
+        InvalidRequestError,
+        NotAuthenticatedError,
+        SignatureRefusedError,
+        SiteNotActiveError,
+        SiteRevokedError,
     ),
 )
 def issue_site_token(

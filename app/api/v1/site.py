@@ -10,6 +10,7 @@ from app.domain.errors import (
     NotAuthenticatedError,
     SignatureRefusedError,
     SiteNotActiveError,
+    SiteRevokedError,
 )
 from app.services import enrollment
 from hansa_core import wire
@@ -17,7 +18,7 @@ from hansa_core import wire
 router = APIRouter(prefix="/v1/site", tags=["enrollment"])
 
 
-@router.get("", responses=problems(NotAuthenticatedError, SiteNotActiveError))
+@router.get("", responses=problems(NotAuthenticatedError, SiteNotActiveError, SiteRevokedError))
 def get_own_site(site: AnySite, transactions: TransactionsDep) -> wire.SiteView:
     """Tell a site how it stands. The one thing that a pending site may ask."""
     with transactions.begin("get_own_site") as tx:
@@ -29,6 +30,7 @@ def get_own_site(site: AnySite, transactions: TransactionsDep) -> wire.SiteView:
     responses=problems(
         NotAuthenticatedError,
         SiteNotActiveError,
+        SiteRevokedError,
         InvalidRequestError,
         SignatureRefusedError,
         AlreadyExistsError,

@@ -29,6 +29,7 @@ from app.domain.errors import (
     RangeNotSatisfiableError,
     SignatureRefusedError,
     SiteNotActiveError,
+    SiteRevokedError,
     TaskClosedError,
     TooLargeError,
     UpdateConflictError,
@@ -40,7 +41,7 @@ from hansa_core import wire
 router = APIRouter(
     prefix="/v1/tasks",
     tags=["tasks"],
-    responses=problems(NotAuthenticatedError, SiteNotActiveError),
+    responses=problems(NotAuthenticatedError, SiteNotActiveError, SiteRevokedError),
 )
 
 RETRY_AFTER = "1"  # seconds; a site that found nothing asks again, with its own jitter

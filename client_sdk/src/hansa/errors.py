@@ -100,4 +100,6 @@ def refusal(problem: Problem, *, retry_after_seconds: float = 0.0) -> HansaError
         return TaskLostError(message, problem=problem)
     if problem.slug == "site-not-active":
         return SiteNotActiveError(message, problem=problem)
+    if problem.slug == "site-revoked":
+        return ReenrollError(message, problem=problem)
     return RefusedError(message, problem=problem)

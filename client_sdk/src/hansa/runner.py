@@ -241,7 +241,7 @@ class SiteRunner:
             try:
                 view = self._patiently(client.view)
             except SiteNotActiveError as error:
-                reason, state = str(error), SiteState.SUSPENDED  # or revoked; the reason says
+                reason, state = str(error), SiteState.SUSPENDED
             else:
                 if view is None:
                     return
@@ -251,8 +251,6 @@ class SiteRunner:
                     self._sleep(self._options.approval.delay(1, _draw()) if not attempt else 0)
                     return
                 reason, state = view.state_reason, view.state
-            if state is SiteState.REVOKED:
-                raise ReenrollError(f"this site was revoked: {reason or 'no reason given'}")
             message = _waits_for(state, reason, client.identity.record.fingerprint)
             if message != said:
                 said = message

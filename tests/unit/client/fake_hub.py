@@ -205,11 +205,15 @@ class FakeHub:
         except SignatureError:
             return problem(403, "signature-refused", "another key")
         if self.state in {SiteState.SUSPENDED, SiteState.REVOKED}:
-            return problem(403, "site-not-active", f"the site is {self.state}")
+            return self.refusal()
         token = uuid4().hex
         self.tokens.add(token)
         expires = datetime.now(UTC) + self.clock_skew + self.token_life
         return answer(wire.SiteToken(token=token, expires_at=expires), 201)
+
+    def refusal(self) -> Response:
+        slug = "site-revoked" if self.state is SiteState.REVOKED else "site-not-active"
+        return problem(403, slug, f"the site is {self.state}")
 
     async def site(self, request: Request) -> Response:
         return answer(self.view())
@@ -228,7 +232,7 @@ class FakeHub:
 
     async def claim(self, request: Request) -> Response:
         if self.state is not SiteState.ACTIVE:
-            return problem(403, "site-not-active", f"the site is {self.state}")
+            return self.refusal()
         if not self.tasks:
             wait = float(request.query_params.get("wait_seconds", 0))
             until = time.monotonic() + wait

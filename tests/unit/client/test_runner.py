@@ -402,6 +402,12 @@ def test_pending_site_waits_for_approval_and_names_its_fingerprint(
     assert result.kinds()[:3] == ["runner_started", "approval_awaited", "site_active"]
 
 
+def test_revoked_site_ends_its_runner_and_says_why(hub: FakeHub, state: StateDir) -> None:
+    hub.state = SiteState.REVOKED
+    with pytest.raises(ReenrollError, match="the site is revoked"):
+        run(state)
+
+
 def test_suspended_site_waits_until_it_is_reinstated(
     hub: FakeHub, state: StateDir, model: bytes
 ) -> None:
