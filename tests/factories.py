@@ -16,6 +16,7 @@ import numpy as np
 from fastapi.testclient import TestClient
 from httpx2 import Response
 from numpy.typing import NDArray
+from pydantic_core import to_jsonable_python
 
 from app.db import artifacts as artifact_rows
 from app.domain.clock import utc_now
@@ -133,17 +134,17 @@ class ActiveSite:
 
     def manifest(self, task: wire.Task, data: bytes, **changes: Any) -> dict[str, Any]:
         """Return an update manifest as JSON, with `changes` on top."""
-        honest = {
-            "task_id": task.id,
-            "run_id": task.run_id,
-            "site_id": self.id,
-            "round_number": task.round_number,
-            "checkpoint_digest": task.checkpoint.digest,
-            "digest": digest_of(data),
-            "size": len(data),
-            "num_examples": 10,
-        }
-        return wire.UpdateManifest.model_construct(**(honest | changes)).model_dump(mode="json")
+        honest = wire.UpdateManifest(
+            task_id=task.id,
+            run_id=task.run_id,
+            site_id=self.id,
+            round_number=task.round_number,
+            checkpoint_digest=task.checkpoint.digest,
+            digest=digest_of(data),
+            size=len(data),
+            num_examples=10,
+        )
+        return honest.model_dump(mode="json") | to_jsonable_python(changes)
 
     def submit(
         self,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from threading import Barrier
@@ -281,9 +281,11 @@ def test_of_two_claims_at_once_the_later_one_holds_the_lease(
         taken = [item for item in race(claim, claim) if isinstance(item, wire.Task)]
         assert sorted(item.attempt for item in taken) == [2, 3]  # 1 was in `opened`
         first, last = sorted(taken, key=lambda item: item.attempt)
+        submit = submitting(federation, sites[0], last)
+        overtaken = submit.signed.model_copy(update={"lease_token": first.lease.token})
         with pytest.raises(LeaseLostError):
-            submitting(federation, sites[0], last.model_copy(update={"lease": first.lease}))()
-        submitting(federation, sites[0], last)()
+            replace(submit, signed=overtaken)()
+        submit()
         federation.post(f"/runs/{run_id}/cancel", expect=200)
 
 

@@ -30,7 +30,7 @@ class User(Response):
     id: UUID
     email: str
     name: str
-    is_admin: bool  # may create users and federations
+    is_admin: bool  # governs users, and is an owner in every federation
     created_at: datetime
     disabled_at: datetime | None = None
 
