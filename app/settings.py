@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     claim_wait_seconds: float = Field(default=25, ge=0, le=120)  # longest long-poll
     task_lease_seconds: float = Field(default=60, gt=0)  # without a heartbeat
     site_online_seconds: float = Field(default=120, gt=0)  # since last seen
-    aggregation_lease_seconds: float = Field(default=900, gt=0)
+    aggregation_lease_seconds: float = Field(default=30, gt=0)  # renewed while a worker lives
     sweep_seconds: float = Field(default=5, gt=0)  # between beat's sweeps
 
 

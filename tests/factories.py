@@ -14,7 +14,7 @@ from uuid import UUID
 
 import numpy as np
 from fastapi.testclient import TestClient
-from httpx2 import Response
+from httpx2 import Client, Response
 from numpy.typing import NDArray
 from pydantic_core import to_jsonable_python
 
@@ -89,7 +89,7 @@ class Federation:
 class ActiveSite:
     """A site that may work: its key, its token, and the protocol."""
 
-    client: TestClient
+    client: Client  # a TestClient, or one with a real socket
     identity: SiteIdentity
 
     @property

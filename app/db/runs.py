@@ -105,6 +105,23 @@ def lock_round(session: Session, round_id: UUID) -> Round | None:
     return session.scalars(query.execution_options(populate_existing=True)).one_or_none()
 
 
+def renew_round_lease(
+    session: Session, round_id: UUID, *, token: UUID, expires_at: datetime
+) -> bool:
+    """Move the end of an aggregation's lease; False when the token does not hold it any more."""
+    statement = (
+        update(Round)
+        .where(
+            Round.id == round_id,
+            Round.lease_token == token,
+            Round.state == RoundState.AGGREGATING,
+        )
+        .values(lease_expires_at=expires_at)
+        .returning(Round.id)
+    )
+    return session.execute(statement).first() is not None
+
+
 def has_evaluation_round(session: Session, run_id: UUID) -> bool:
     """Tell whether the final evaluation round was held, whatever came of it."""
     query = select(exists().where(Round.run_id == run_id, Round.kind == RoundKind.EVALUATE))

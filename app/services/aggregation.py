@@ -78,6 +78,13 @@ def lease(tx: Tx, round_id: UUID, *, now: datetime, duration: timedelta) -> Aggr
     )
 
 
+def renew(tx: Tx, held: AggregationLease, *, now: datetime, duration: timedelta) -> bool:
+    """Keep the lease for another `duration`; False when it was lost."""
+    return rows.renew_round_lease(
+        tx.session, held.round_id, token=held.token, expires_at=now + duration
+    )
+
+
 def aggregate(lease: AggregationLease, artifacts: Artifacts) -> NewBlob:
     """Write the next checkpoint to the store and return what it is. No row is touched.
 

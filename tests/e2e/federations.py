@@ -11,7 +11,7 @@ from hansa.identity import Identity, StateDir
 from hansa.journal import store_tensors
 from hansa_core import wire
 from hansa_core.plans import RunPlan, parse_plan
-from hansa_core.states import RoundKind, RoundState, RunState, TaskState
+from hansa_core.states import RoundKind, RoundState, TaskState
 from tests.e2e.numpy_trainer import Config, trainer
 from tests.e2e.processes import Cli, Site, Stack, until
 
@@ -81,6 +81,15 @@ class Federation:
 
     def identity(self, name: str) -> Identity:
         return StateDir(self.sites[name].state_dir).identity()
+
+    def until_online(self, *names: str) -> None:
+        """Wait until the hub has heard of these sites."""
+
+        def are_online() -> bool:
+            online = {site.name for site in self.client.sites(self.slug) if site.online}
+            return online.issuperset(names)
+
+        until(are_online, f"{names} online")
 
     def until_training(self, run_id: UUID, number: int, *names: str) -> None:
         """Wait until these sites, or any one of all, work on that round."""

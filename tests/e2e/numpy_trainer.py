@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hansa.trainer import EvalResult, TrainContext, TrainingStopped, TrainResult
 
-EXAMPLES, FEATURES = 60, 5
+EXAMPLES, FEATURES = 60, 5  # x: one row an example, one column a feature
 BATCH = 20
 WAIT_SECONDS = 0.01  # of one step
 ONE_WEIGHT = "weight"
@@ -46,18 +46,18 @@ class LeastSquares:
     ) -> TrainResult:
         if message := os.environ.get("HANSA_E2E_FAILS"):
             raise ValueError(message)
-        x_EF, y_E = _data()
-        weight_F = tensors[ONE_WEIGHT].copy()
+        x, y = _data()
+        weight = tensors[ONE_WEIGHT].copy()
         order = np.random.default_rng(context.seed)
         for step in range(context.config.steps):
             if context.stop_requested():
                 raise TrainingStopped
             _never.wait(WAIT_SECONDS)
             batch = order.choice(EXAMPLES, BATCH, replace=False)
-            error = x_EF[batch] @ weight_F - y_E[batch]
-            weight_F -= np.float32(context.config.learning_rate / BATCH) * (error @ x_EF[batch])
+            error = x[batch] @ weight - y[batch]
+            weight -= np.float32(context.config.learning_rate / BATCH) * (error @ x[batch])
             context.report(step / context.config.steps)
-        return TrainResult({ONE_WEIGHT: weight_F}, EXAMPLES, {"loss": _loss(weight_F)})
+        return TrainResult({ONE_WEIGHT: weight}, EXAMPLES, {"loss": _loss(weight)})
 
     def evaluate(
         self, tensors: Mapping[str, NDArray[Any]], context: TrainContext[Config]
@@ -68,15 +68,15 @@ class LeastSquares:
 
 def _data() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     rng = np.random.default_rng(int(os.environ["HANSA_E2E_DATA"]))
-    x_EF = rng.normal(size=(EXAMPLES, FEATURES)).astype(np.float32)
-    truth_F = np.arange(FEATURES, dtype=np.float32)
-    noise_E = rng.normal(scale=0.1, size=EXAMPLES).astype(np.float32)
-    return x_EF, x_EF @ truth_F + noise_E
+    x = rng.normal(size=(EXAMPLES, FEATURES)).astype(np.float32)
+    truth = np.arange(FEATURES, dtype=np.float32)
+    noise = rng.normal(scale=0.1, size=EXAMPLES).astype(np.float32)
+    return x, x @ truth + noise
 
 
-def _loss(weight_F: NDArray[Any]) -> float:
-    x_EF, y_E = _data()
-    return float(np.mean((x_EF @ weight_F - y_E) ** 2))
+def _loss(weight: NDArray[Any]) -> float:
+    x, y = _data()
+    return float(np.mean((x @ weight - y) ** 2))
 
 
 trainer = LeastSquares()

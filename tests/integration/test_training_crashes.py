@@ -217,18 +217,20 @@ def test_an_update_that_vanished_from_the_store_fails_the_run_with_its_digest(
     assert digest in (ended.state_reason or "")
 
 
-def test_updates_whose_sum_is_not_finite_fail_the_run(federation: Federation) -> None:
+def test_updates_whose_sum_is_not_finite_fail_the_run_and_keep_the_last_checkpoint(
+    federation: Federation,
+) -> None:
     sites = sites_online(federation, "bergen", "oslo")
-    base = a_model(federation)
-    run = a_run(federation)
-    work_off(federation)
+    a_model(federation)
+    run = a_run(federation, rounds=3)
     huge = a_delta(1)
-    huge["layer.bias"][:] = 3.4e38  # finite, and so at the door welcome
+    huge["layer.bias"][:] = 3e38  # finite, and so welcome at the door; twice that is not
     for _ in range(2):
-        for site in sites:
-            answer = site.poll()
-            if answer.status_code == 200:
-                site.answer(wire.Task.model_validate(answer.json()), huge)
         work_off(federation)
+        for site in sites:
+            site.answer(site.claim(), huge)
+    work_off(federation)
     ended = federation.run(run.id)
-    assert ended.latest_checkpoint_id == base.id or ended.state is RunState.COMPLETED
+    assert (ended.state, ended.rounds_completed) == (RunState.FAILED, 1)
+    assert "tensor 'layer.bias' element 0 of the new checkpoint is inf" in str(ended.state_reason)
+    assert federation.checkpoint(ended.latest_checkpoint_id).round_number == 1

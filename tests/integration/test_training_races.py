@@ -299,7 +299,7 @@ def test_a_claim_against_a_revocation_leaves_no_work_with_the_revoked_site(
         partial(change_state, federation, sites[0], "revoke"),
         partial(step_run, federation, run.id),
     )
-    assert getattr(polled, "status_code", None) in {200, 403}
+    assert getattr(polled, "status_code", None) in {200, 204, 403}  # 204: the step came first
     assert sites[0].poll().status_code == 403
     work_off(federation)
     sites[1].answer(sites[1].claim(), a_delta(2))

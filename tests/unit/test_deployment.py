@@ -230,6 +230,13 @@ def test_the_image_has_the_command_and_no_torch() -> None:
     assert [name for name in needed if re.match(r"(torch|hansa\[)", name)] == []
 
 
+def test_the_worker_has_what_its_broker_needs() -> None:
+    # Without the extra, kombu's Redis transport finds its imports here, thanks to pytest, and
+    # not in the image.
+    needed = tomllib.loads(read("pyproject.toml"))["project"]["dependencies"]
+    assert [name for name in needed if name.startswith("celery[redis]")] != []
+
+
 def test_what_the_image_copies_exists_and_is_sent_to_the_build() -> None:
     sent = set(re.findall(r"^!(\S+)$", read(".dockerignore"), re.MULTILINE))
     copied: set[str] = set()

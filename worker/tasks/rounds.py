@@ -13,6 +13,7 @@ from app.domain.errors import UnusableUpdatesError
 from app.doorbell import AGGREGATE_ROUND, STEP_RUN, SWEEP
 from app.services import aggregation, housekeeping, rounds
 from worker.celery import celery_app
+from worker.leases import kept
 from worker.runtime import runtime
 
 
@@ -34,8 +35,13 @@ def aggregate_round(round_id: str) -> None:
     if lease is None:
         return  # finished, cancelled, given up, or held by another worker
 
+    def renew() -> bool:
+        with env.transactions.begin("renew_aggregation") as tx:
+            return aggregation.renew(tx, lease, now=utc_now(), duration=duration)
+
     try:
-        checkpoint = aggregation.aggregate(lease, env.artifacts)
+        with kept(renew, duration=duration):
+            checkpoint = aggregation.aggregate(lease, env.artifacts)
     except UnusableUpdatesError as error:  # a retry would read the same bytes
         with env.transactions.begin("fail_aggregation") as tx:
             aggregation.fail(tx, lease, reason=str(error), now=utc_now())
