@@ -31,7 +31,10 @@ from app.services.transactions import Transactions
 from app.settings import Settings, get_settings
 from app.storage import open_artifacts
 
+# In the order in which a request's path is tried against them: what sites ask all day comes first.
 ROUTERS = (
+    tasks.router,
+    site.router,
     session.router,
     tokens.router,
     users.router,
@@ -44,8 +47,6 @@ ROUTERS = (
     runs.router,
     events.router,
     enrollments.router,
-    site.router,
-    tasks.router,
     health.router,
 )
 

@@ -14,16 +14,18 @@ def configure_logging(settings: Settings) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        # Plain tracebacks: local variables would put tokens and data into the log.
-        structlog.processors.format_exc_info
-        if settings.log_format == "json"
-        else structlog.processors.StackInfoRenderer(),
+        structlog.processors.StackInfoRenderer(),
     ]
+    # Plain tracebacks in both: local variables would put tokens and data into the log.
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if settings.log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     )
+    if settings.log_format == "json":
+        shared.append(structlog.processors.format_exc_info)
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     structlog.configure(
         processors=[*shared, renderer],
@@ -40,4 +42,5 @@ def configure_logging(settings: Settings) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(max(level, logging.WARNING) if level > logging.DEBUG else level)
+    # Libraries speak at info what nobody asked for; ours goes through structlog's own level.
+    root.setLevel(level if level == logging.DEBUG else max(level, logging.WARNING))

@@ -160,6 +160,7 @@ def _run(stack: Stack, setup: Setup) -> tuple[list[wire.RoundDetail], list[wire.
         lambda: client.run(FEDERATION, run.id).state in ENDED,
         "end of the run",
         setup.timeout_seconds,
+        every_seconds=1.0,  # seldom: the hub has to answer each look
     )
     ended = client.run(FEDERATION, run.id)
     if ended.state is not RunState.COMPLETED:

@@ -22,7 +22,7 @@ from app.db import artifacts as artifact_rows
 from app.domain.clock import utc_now
 from app.domain.errors import UnusableUpdatesError
 from app.doorbell import AGGREGATE_ROUND, STEP_RUN, Job
-from app.services import aggregation, enrollment, rounds
+from app.services import aggregation, enrollment, federations, invitations, rounds, sites
 from app.services.principals import SitePrincipal
 from app.services.transactions import Transactions, Tx
 from app.settings import Settings
@@ -31,14 +31,13 @@ from app.storage.artifacts import Artifacts
 from hansa_core import wire
 from hansa_core.signing import Purpose
 from hansa_core.tensors import bytes_reader, read_tensors, write_tensors
-from tests.identities import Person, SiteIdentity, change_site, make_federation, make_person
-from tests.identities import make_site as enroll_site
+from tests.identities import Person, SiteIdentity, change_site, make_person, principal_of
 
 Tensors = dict[str, NDArray[Any]]
 
 ONLINE_FOR = timedelta(seconds=120)
 LEASE_FOR = timedelta(seconds=60)
-AGGREGATION_LEASE = timedelta(seconds=900)
+AGGREGATION_LEASE = timedelta(seconds=30)
 
 BASE: Mapping[str, NDArray[Any]] = {
     "layer.weight": np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3),
@@ -221,24 +220,39 @@ def a_federation(
 ) -> Federation:
     """Found a federation whose sites need no approval."""
     owner = make_person(transactions, f"owner@{slug}.example")
-    make_federation(client, owner, slug, requires_approval=False)
-    found = client.get(f"/v1/federations/{slug}", headers=owner.headers).json()
-    return Federation(
-        client, transactions, open_artifacts(settings), owner, slug, UUID(found["id"])
-    )
+    principal = principal_of(transactions, owner)
+    request = wire.FederationCreate(slug=slug, name=slug.title(), requires_approval=False)
+    with transactions.begin("a_federation") as tx:
+        made = federations.create(tx, principal, request, now=utc_now())
+    return Federation(client, transactions, open_artifacts(settings), owner, slug, made.id)
 
 
 def an_active_site(federation: Federation, name: str) -> ActiveSite:
-    """Enroll a site and give it a token."""
-    identity = enroll_site(federation.client, federation.owner, federation.slug, name)
+    """Enroll a site and give it a token, in one transaction."""
+    identity = SiteIdentity(name)
+    principal = principal_of(federation.transactions, federation.owner)
+    now = utc_now()
+    with federation.transactions.begin("an_active_site") as tx:
+        membership = federations.access(tx, principal, federation.slug)
+        invitation = invitations.create(
+            tx, membership, wire.InvitationCreate(), public_url="http://hub", now=now
+        )
+        proven = enrollment.prove_enrollment(identity.signed_enrollment(invitation.token))
+        identity.id = enrollment.enroll(tx, proven, now=now)[0].id
+        nonce = enrollment.create_challenge(tx, identity.id, now=now).nonce
+        signature = identity.sign(Purpose.CHALLENGE, {"nonce": nonce, "site_id": str(identity.id)})
+        taken = enrollment.take_challenge(tx, identity.id, nonce, now=now)
+        answered = enrollment.prove_challenge(taken, signature)
+        identity.token = enrollment.issue_token(tx, answered, now=now, minutes=15).token
     return ActiveSite(federation.client, identity)
 
 
 def sites_online(federation: Federation, *names: str) -> list[ActiveSite]:
-    """Enroll sites and let each of them be seen once."""
+    """Enroll sites and note that each has just been seen."""
     made = [an_active_site(federation, name) for name in names]
-    for site in made:
-        assert site.poll().status_code == 204
+    with federation.transactions.begin("sites_online") as tx:
+        for site in made:
+            assert sites.seen(tx, site.id, utc_now(), "", None, online_for=ONLINE_FOR)
     return made
 
 
@@ -315,13 +329,14 @@ def aggregate_round(
     leased = lease_round(federation, round_id, now=now)
     if leased is None:
         return []
-    with federation.transactions.begin("complete") as tx:
-        try:
-            blob = aggregation.aggregate(leased, federation.artifacts)
-        except UnusableUpdatesError as error:
+    try:
+        blob = aggregation.aggregate(leased, federation.artifacts)
+    except UnusableUpdatesError as error:
+        with federation.transactions.begin("fail_aggregation") as tx:
             aggregation.fail(tx, leased, reason=str(error), now=now or utc_now())
-        else:
-            aggregation.complete(tx, leased, blob, now=now or utc_now(), online_for=ONLINE_FOR)
+        return [tx]
+    with federation.transactions.begin("complete_aggregation") as tx:
+        aggregation.complete(tx, leased, blob, now=now or utc_now(), online_for=ONLINE_FOR)
     return [tx]
 
 

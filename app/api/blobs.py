@@ -62,7 +62,7 @@ async def receive(
     with await asyncio.to_thread(artifacts.begin, federation_id) as writer:
         try:
             await _take(_body(stream), inspector, writer)
-            inspection = await asyncio.to_thread(inspector.finish)
+            inspection = inspector.finish()
             if inspection.digest_hex != digest:
                 raise DigestMismatchError(
                     f"the body's SHA-256 is {inspection.digest_hex}, announced was {digest}"

@@ -28,7 +28,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 FEDERATION = "bench"
 WORKERS = 2
 START_SECONDS = 120.0
-POLL_SECONDS = 0.1
+LOOK_EVERY_SECONDS = 0.1
 
 
 class BenchmarkError(Exception):
@@ -138,13 +138,19 @@ def running_sites(stack: Stack, count: int) -> Generator[Sites]:
         yield Sites(tuple(traces), tuple(process.pid for process in processes))
 
 
-def await_true(condition: Callable[[], bool], what: str, seconds: float) -> None:
-    """Return once `condition()`; look ten times a second. Raises BenchmarkError in the end."""
+def await_true(
+    condition: Callable[[], bool],
+    what: str,
+    seconds: float,
+    *,
+    every_seconds: float = LOOK_EVERY_SECONDS,
+) -> None:
+    """Return once `condition()`, or raise BenchmarkError after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             raise BenchmarkError(f"no {what} within {seconds:g} s")
-        time.sleep(POLL_SECONDS)
+        time.sleep(every_seconds)
 
 
 def _await_state(path: Path, process: subprocess.Popen[bytes], log: Path) -> dict[str, Any]:

@@ -69,10 +69,11 @@ def _run(choices: Choices, places: Places, console: Console) -> int:
     plan = _read_plan(choices)
     places.logs.mkdir(parents=True, exist_ok=True)
     places.hub.mkdir(mode=0o711, exist_ok=True)
-    with locked(places.root / "lock"):
+    with locked(places.root / "lock") as record_address:
         with locked(places.hub / "lock"):
             pass  # somebody may still look around in the hub of an earlier demo
         port = _free_port()
+        record_address(network.address_of(HOST, port))
         shutil.rmtree(places.sites, ignore_errors=True)  # keys of the demo before
         for log in places.logs.iterdir():
             log.unlink()
@@ -90,7 +91,7 @@ def _run(choices: Choices, places: Places, console: Console) -> int:
 
                 return Demo(places, port, plan, console, requests).run()
 
-            completed = supervise(supervisor, requests, work)
+            completed = supervise(supervisor, requests, work, report=report)
             if choices.keep:
                 console.print(
                     "\nThe hub stays up and the sites wait for more runs. Ctrl-C stops everything.",

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import TypeVar
 
+from app.embedded.errors import StopRequestedError
 from app.embedded.processes import ProcessSpec, Supervisor
 
 LONGEST_SECONDS = 1800.0  # of a whole demo on a very busy machine
@@ -61,7 +62,13 @@ class Requests:
         self._stopping.set()
 
 
-def supervise(supervisor: Supervisor, requests: Requests, work: Callable[[], ResultT]) -> ResultT:
+def supervise(
+    supervisor: Supervisor,
+    requests: Requests,
+    work: Callable[[], ResultT],
+    *,
+    report: Callable[[str], None],
+) -> ResultT:
     """Do `work` in another thread, looking after the processes meanwhile; return its result.
 
     Raises:
@@ -78,6 +85,9 @@ def supervise(supervisor: Supervisor, requests: Requests, work: Callable[[], Res
 
         try:
             supervisor.wait_until(done, "demo", timeout_seconds=LONGEST_SECONDS)
+        except StopRequestedError:
+            report("stopping")
+            raise
         finally:
-            requests.stop()  # else leaving the executor waits for the work
+            requests.stop()  # leaving the executor waits for the work
     return future.result()

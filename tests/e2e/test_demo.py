@@ -72,6 +72,25 @@ def test_the_demo_gives_the_same_model_twice_even_if_its_hub_is_killed(folder: P
     assert not any(child.is_running() for child in family)
 
 
+@pytest.mark.slow
+def test_an_interrupted_demo_leaves_nothing_running(folder: Path) -> None:
+    process, output = start(folder, "interrupted.log")
+    try:
+        until(
+            lambda: "The hub answers" in output.read_text() or process.poll() is not None,
+            "a hub",
+            seconds=SECONDS,
+        )
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(SECONDS) == 130, output.read_text()
+    finally:
+        stop(process)
+    assert len(family) >= 5  # the supervisor, Postgres, the broker, the hub, the worker
+    assert not any(child.is_running() for child in family)
+    assert "Traceback" not in output.read_text()
+
+
 def test_the_demo_names_a_wrong_option(folder: Path) -> None:
     done = subprocess.run(  # noqa: S603 -- our own command
         (sys.executable, "-m", "examples.demo", "--rounds", "0", "--work-dir", str(folder)),

@@ -8,7 +8,7 @@ from hansa_core import wire
 from hansa_core.states import RunState, SiteState, TaskState
 from tests.e2e.conftest import NewFederation
 from tests.e2e.federations import NAMES, Federation, plan
-from tests.e2e.processes import until
+from tests.e2e.processes import TRAINER, until
 
 
 def test_a_site_waits_until_its_fingerprint_is_approved(new_federation: NewFederation) -> None:
@@ -48,9 +48,12 @@ def test_a_suspended_or_revoked_site_is_refused_on_its_next_request(
         cli("sites", "reinstate", "alpha", *chosen)
         assert site.claim(wait_seconds=0, hardware=None) is None
         cli("sites", "revoke", "alpha", *chosen, "--reason", "left us")
-        with pytest.raises(SiteNotActiveError, match="left us"):
+        with pytest.raises(ReenrollError, match="left us"):
             site.claim(wait_seconds=0, hardware=None)
     cli("sites", "reinstate", "alpha", *chosen, expect=1)
+    runner = ("site", "run", "--trainer", TRAINER)
+    state_dir = str(federation.sites["alpha"].state_dir)
+    assert "left us" in cli(*runner, "--state-dir", state_dir, expect=1).stderr
 
 
 def test_a_site_works_on_with_its_new_key_and_the_old_one_is_refused(

@@ -107,25 +107,21 @@ def test_head_tells_the_same_without_the_bytes(federation: Federation, blob: str
         assert head.headers[name] == whole.headers[name]
 
 
-@pytest.mark.parametrize(
-    ("asked", "start", "stop"),
-    [
-        ("bytes=0-", 0, len(DATA)),
-        ("bytes=0-0", 0, 1),
-        ("bytes=8-19", 8, 20),
-        ("bytes=100-99999999", 100, len(DATA)),
-        ("bytes=-5", len(DATA) - 5, len(DATA)),
-        ("bytes=-99999999", 0, len(DATA)),
-    ],
-)
-def test_one_range_is_sent(
-    federation: Federation, blob: str, asked: str, start: int, stop: int
-) -> None:
-    headers = federation.owner.headers | {"Range": asked}
-    answer = federation.client.get(blob, headers=headers)
-    assert (answer.status_code, answer.content) == (206, DATA[start:stop])
-    assert answer.headers["Content-Range"] == f"bytes {start}-{stop - 1}/{len(DATA)}"
-    assert answer.headers["Content-Length"] == str(stop - start)
+def test_one_range_is_sent(federation: Federation, blob: str) -> None:
+    wanted = {
+        "bytes=0-": (0, len(DATA)),
+        "bytes=0-0": (0, 1),
+        "bytes=8-19": (8, 20),
+        "bytes=100-99999999": (100, len(DATA)),
+        "bytes=-5": (len(DATA) - 5, len(DATA)),
+        "bytes=-99999999": (0, len(DATA)),
+    }
+    for asked, (start, stop) in wanted.items():
+        headers = federation.owner.headers | {"Range": asked}
+        answer = federation.client.get(blob, headers=headers)
+        assert (answer.status_code, answer.content) == (206, DATA[start:stop]), asked
+        assert answer.headers["Content-Range"] == f"bytes {start}-{stop - 1}/{len(DATA)}"
+        assert answer.headers["Content-Length"] == str(stop - start)
 
 
 def test_a_range_of_another_version_gives_the_whole(federation: Federation, blob: str) -> None:

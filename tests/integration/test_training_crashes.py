@@ -1,6 +1,6 @@
 """Workers die and messages are lost: a round is made once, or its run says why not."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -71,6 +71,11 @@ def complete(
         return aggregation.complete(tx, leased, blob, now=utc_now(), online_for=ONLINE_FOR)
 
 
+def renew(federation: Federation, leased: aggregation.AggregationLease, *, now: datetime) -> bool:
+    with federation.transactions.begin("renew") as tx:
+        return aggregation.renew(tx, leased, now=now, duration=AGGREGATION_LEASE)
+
+
 def test_a_lost_ring_after_the_last_answer_is_found_by_the_sweep(
     federation: Federation, run: wire.Run
 ) -> None:
@@ -130,6 +135,21 @@ def test_a_held_lease_keeps_others_off_until_it_runs_out(
         aggregation.fail(tx, dead, reason="too late", now=utc_now())
     assert federation.run(run.id) == before
     assert len(checkpoints_of(federation, run.model_id)) == 2
+
+
+def test_a_living_worker_renews_its_lease_and_an_overtaken_one_cannot(
+    federation: Federation, run: wire.Run, round_id: UUID
+) -> None:
+    now = utc_now()
+    slow = lease_round(federation, round_id, now=now)
+    assert slow is not None
+    later = now + timedelta(seconds=20)
+    assert renew(federation, slow, now=later)
+    assert lease_round(federation, round_id, now=now + DIED) is None
+    assert due(federation, now=now + DIED) == []
+    assert lease_round(federation, round_id, now=later + DIED) is not None
+    assert not renew(federation, slow, now=later + DIED)
+    federation.post(f"/runs/{run.id}/cancel", expect=200)
 
 
 def test_an_overtaken_worker_cannot_finish_before_its_heir(

@@ -7,13 +7,24 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+from app.main import create_app
+from app.settings import Settings
 
 METHODS = {"get", "post", "put", "patch", "delete"}
 
 
-@pytest.fixture
-def document(client: TestClient) -> dict[str, Any]:
-    return client.get("/openapi.json").json()
+@pytest.fixture(scope="module")
+def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The description; it depends on no setting, and nothing is connected to."""
+    settings = Settings(
+        database_url=SecretStr("postgresql+psycopg://hansa@localhost/hansa"),
+        redis_url=SecretStr("redis://localhost:1/0"),
+        artifacts_url=f"file://{tmp_path_factory.mktemp('artifacts')}",
+        log_format="console",
+    )
+    return TestClient(create_app(settings)).get("/openapi.json").json()
 
 
 def operations(document: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:

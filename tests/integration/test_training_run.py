@@ -254,19 +254,11 @@ def test_every_wrong_field_of_a_run_is_named_at_once(federation: Federation) -> 
     }
 
 
-@pytest.mark.parametrize(
-    "training",
-    [{"big": 2**70}, {"deep": "["}, {"text": "a\u0000b"}],
-    ids=["integer of 71 bits", "nested too deep", "NUL"],
-)
-def test_training_settings_that_cannot_be_stored_are_refused(
-    federation: Federation, training: dict[str, object]
-) -> None:
+def test_training_settings_that_cannot_be_stored_are_refused(federation: Federation) -> None:
     a_model(federation)
-    if "deep" in training:
-        nested: object = 0
-        for _ in range(40):
-            nested = [nested]
-        training = {"deep": nested}
-    plan = {"name": "x", "model": "tumor", "rounds": 1, "training": training}
-    assert federation.post("/runs", {"plan": plan}, expect=422)["slug"] == "invalid-request"
+    deep: object = 0
+    for _ in range(40):
+        deep = [deep]
+    for value in (2**70, deep, "a\0b"):
+        plan = {"name": "x", "model": "tumor", "rounds": 1, "training": {"value": value}}
+        assert federation.post("/runs", {"plan": plan}, expect=422)["slug"] == "invalid-request"

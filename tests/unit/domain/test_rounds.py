@@ -61,7 +61,7 @@ def test_a_round_fails_at_its_deadline_with_too_few_answers() -> None:
     )
 
 
-@pytest.mark.parametrize("state", set(RoundState) - {RoundState.COLLECTING})
+@pytest.mark.parametrize("state", [s for s in RoundState if s is not RoundState.COLLECTING])
 def test_a_round_that_does_not_collect_is_left_alone(state: RoundState) -> None:
     ready = replace(FACTS, state=state, answered=3)
     assert decide(ready, now=FACTS.deadline) is None
