@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from app.api import problems
+from app.api.limits import BodyLimit
 from app.api.v1 import (
     artifacts,
     enrollments,
@@ -83,6 +84,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.transactions = transactions
     app.state.bell = bell
     problems.install(app)
+    app.add_middleware(BodyLimit, max_bytes=chosen.max_body_bytes)
     for router in ROUTERS:
         app.include_router(router)
     return app

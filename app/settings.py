@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    database_pool_size: int = Field(default=10, ge=1, le=200)  # connections per process
+    database_pool_size: int = Field(default=20, ge=1, le=200)  # most connections per process
     max_artifact_bytes: int = Field(default=64 * 2**30, ge=1)  # one model or update
     max_body_bytes: int = Field(default=4 * 2**20, ge=1024)  # one JSON request
 

@@ -4,15 +4,13 @@ Sites go through REST with their own key and signatures. `work_off` does what th
 worker/tasks/rounds.py do, with the same services, and takes the clock as an argument.
 """
 
-import hashlib
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import numpy as np
 from fastapi.testclient import TestClient
 from httpx2 import Client, Response
 from numpy.typing import NDArray
@@ -30,20 +28,12 @@ from app.storage import open_artifacts
 from app.storage.artifacts import Artifacts
 from hansa_core import wire
 from hansa_core.signing import Purpose
-from hansa_core.tensors import bytes_reader, read_tensors, write_tensors
 from tests.identities import Person, SiteIdentity, change_site, make_person, principal_of
-
-Tensors = dict[str, NDArray[Any]]
+from tests.tensors import BASE, Tensors, decode, digest_of, encode
 
 ONLINE_FOR = timedelta(seconds=120)
 LEASE_FOR = timedelta(seconds=60)
 AGGREGATION_LEASE = timedelta(seconds=30)
-
-BASE: Mapping[str, NDArray[Any]] = {
-    "layer.weight": np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3),
-    "layer.bias": np.array([0.5, -0.25, 0.125], np.float32),
-    "steps": np.array(7, np.int64),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,52 +349,3 @@ def checkpoints_of(federation: Federation, model_id: UUID) -> list[str]:
     with federation.transactions.begin("checkpoints") as tx:
         found = artifact_rows.list_checkpoints(tx.session, model_id, before=None, limit=1000)
         return [checkpoint.digest for checkpoint in reversed(found)]
-
-
-def a_delta(seed: int, like: Mapping[str, NDArray[Any]] = BASE) -> Tensors:
-    """Return tensors as a site might send them, the same for the same seed."""
-    generator = np.random.default_rng(seed)
-    return {
-        name: (
-            np.array(generator.normal(size=array.shape), array.dtype)
-            if array.dtype.kind == "f"
-            else np.array(generator.integers(0, 9, array.shape), array.dtype)
-        )
-        for name, array in like.items()
-    }
-
-
-def plain_fedavg(
-    base: Mapping[str, NDArray[Any]], updates: Iterable[tuple[Tensors, int]]
-) -> Tensors:
-    """Return base + sum(n_k * delta_k) / sum(n_k): a plain reference for the aggregator."""
-    ordered = sorted(updates, key=lambda update: (digest_of(encode(update[0])), update[1]))
-    total = float(sum(weight for _, weight in ordered))
-    result: Tensors = {}
-    for name, array in base.items():
-        mean = np.zeros(array.shape)
-        for tensors, weight in ordered:
-            mean = mean + tensors[name].astype(np.float64) * float(weight)
-        mean = mean / total
-        if array.dtype.kind == "f":
-            result[name] = np.asarray(mean + array.astype(np.float64)).astype(array.dtype)
-        else:
-            result[name] = array + np.rint(mean).astype(array.dtype)
-    return result
-
-
-def encode(tensors: Mapping[str, NDArray[Any]]) -> bytes:
-    """Return the canonical file of `tensors`."""
-    data = bytearray()
-    write_tensors(tensors, data.extend)
-    return bytes(data)
-
-
-def decode(data: bytes) -> Tensors:
-    """Return the tensors of a file."""
-    return read_tensors(bytes_reader(data), len(data))
-
-
-def digest_of(data: bytes) -> str:
-    """Return the name of an artifact."""
-    return hashlib.sha256(data).hexdigest()

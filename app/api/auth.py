@@ -63,7 +63,7 @@ def current_site(
 ) -> SitePrincipal:
     """Return the active site that asks. Raises NotAuthenticatedError, SiteNotActiveError."""
     secret = _secret(credentials)
-    with transactions.begin("authenticate_site") as tx:
+    with transactions.reading() as tx:
         return enrollment.authenticate(tx, secret, now=now, allow_pending=False)
 
 
@@ -72,7 +72,7 @@ def any_site(
 ) -> SitePrincipal:
     """Return the active or pending site that asks."""
     secret = _secret(credentials)
-    with transactions.begin("authenticate_site") as tx:
+    with transactions.reading() as tx:
         return enrollment.authenticate(tx, secret, now=now, allow_pending=True)
 
 

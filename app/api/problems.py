@@ -156,8 +156,11 @@ async def _invalid_request(_request: Request, error: Exception) -> JSONResponse:
 async def _http_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
-    slug = status.phrase.lower().replace(" ", "-")
-    response = answer(status, slug, status.phrase, error.detail)
+    if status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        slug, title = errors.TooLargeError.slug, errors.TooLargeError.title
+    else:
+        slug, title = status.phrase.lower().replace(" ", "-"), status.phrase
+    response = answer(status, slug, title, error.detail)
     response.headers.update(error.headers or {})
     return response
 

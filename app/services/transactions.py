@@ -17,7 +17,7 @@ from pydantic import JsonValue
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.db import events as event_rows
-from app.db.engine import create_database_engine, create_session_factory
+from app.db.engine import create_database_engine, create_session_factory, open_reading
 from app.doorbell import Job, Ringer
 from app.settings import Settings
 
@@ -79,6 +79,12 @@ class Transactions:
         if tx.topics or tx.jobs:
             self.ringer.ring(topics=tx.topics, jobs=tx.jobs)
         log.debug("transaction_committed", name=name, events=len(tx.events), jobs=len(tx.jobs))
+
+    @contextmanager
+    def reading(self) -> Generator[Tx]:
+        """Give a service that only reads a session without BEGIN and COMMIT; nothing is rung."""
+        with open_reading(self.sessions) as session:
+            yield Tx(session)
 
     async def run(self, name: str, work: Callable[[Tx], ResultT]) -> ResultT:
         """Do `work` in a transaction on a thread, for callers on the event loop."""

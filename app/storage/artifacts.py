@@ -115,6 +115,15 @@ def chunks(
             yield bytes(filled)
 
 
+def require_reachable(artifacts: Artifacts) -> None:
+    """Ask the store for a blob that nobody has: cheap, and it writes nothing.
+
+    Raises:
+        StorageUnavailableError: the store does not answer.
+    """
+    artifacts.stat(_PROBE_FEDERATION, "0" * 64)
+
+
 def probe(artifacts: Artifacts) -> None:
     """Write, read back and delete a tiny blob.
 

@@ -18,17 +18,15 @@ from app.services.transactions import Transactions
 from app.settings import Settings
 from hansa_core.tensors import Layout, encode_header
 from tests.factories import (
-    BASE,
     ActiveSite,
     Federation,
     a_federation,
     a_model,
     a_run,
-    digest_of,
-    encode,
     sites_online,
     work_off,
 )
+from tests.tensors import BASE, digest_of, encode
 
 MIB = 2**20
 LARGE = 32 * MIB

@@ -20,20 +20,18 @@ from tests.factories import (
     AGGREGATION_LEASE,
     ONLINE_FOR,
     Federation,
-    a_delta,
     a_federation,
     a_model,
     a_run,
     aggregate_round,
     checkpoints_of,
-    digest_of,
     due,
-    encode,
     lease_round,
     sites_online,
     step_run,
     work_off,
 )
+from tests.tensors import a_delta, digest_of, encode
 
 DIED = AGGREGATION_LEASE + timedelta(seconds=1)
 

@@ -16,21 +16,18 @@ from hansa_core import wire
 from hansa_core.signing import Purpose
 from hansa_core.states import TaskState
 from tests.factories import (
-    BASE,
     ActiveSite,
     Federation,
-    a_delta,
     a_federation,
     a_model,
     a_run,
     an_active_site,
     change_state,
-    digest_of,
-    encode,
     sites_online,
     work_off,
 )
 from tests.identities import SiteIdentity
+from tests.tensors import BASE, a_delta, digest_of, encode
 
 DATA = encode(a_delta(1))
 

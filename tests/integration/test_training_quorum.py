@@ -21,20 +21,17 @@ from tests.factories import (
     ONLINE_FOR,
     ActiveSite,
     Federation,
-    a_delta,
     a_federation,
     a_model,
     a_run,
     an_active_site,
     change_state,
-    digest_of,
     due,
-    encode,
-    plain_fedavg,
     sites_online,
     step_run,
     work_off,
 )
+from tests.tensors import a_delta, digest_of, encode, plain_fedavg
 
 TRACEBACK = "Traceback (most recent call last):\n  ...\nMemoryError"
 

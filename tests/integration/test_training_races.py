@@ -29,20 +29,19 @@ from tests.factories import (
     ONLINE_FOR,
     ActiveSite,
     Federation,
-    a_delta,
     a_federation,
     a_model,
     a_run,
     aggregate_round,
     change_state,
     checkpoints_of,
-    encode,
     lease_round,
     sites_online,
     step_run,
     work_off,
 )
 from tests.identities import events_of
+from tests.tensors import a_delta, encode
 
 AGAIN = range(3)  # each race is run this often: the interleaving is the scheduler's
 DATA = encode(a_delta(1))

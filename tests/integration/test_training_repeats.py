@@ -10,16 +10,15 @@ from hansa_core.states import RunState, TaskState
 from tests.factories import (
     ActiveSite,
     Federation,
-    a_delta,
     a_federation,
     a_model,
     a_plan,
     a_run,
-    encode,
     sites_online,
     work_off,
 )
 from tests.identities import events_of
+from tests.tensors import a_delta, encode
 
 DATA = encode(a_delta(1))
 

@@ -11,22 +11,16 @@ from app.settings import Settings
 from hansa_core import signing, wire
 from hansa_core.states import RoundKind, RoundState, RunState, TaskState
 from tests.factories import (
-    BASE,
     ActiveSite,
     Federation,
-    Tensors,
-    a_delta,
     a_federation,
     a_model,
     a_run,
-    decode,
-    digest_of,
-    encode,
-    plain_fedavg,
     sites_online,
     work_off,
 )
 from tests.identities import events_of
+from tests.tensors import BASE, Tensors, a_delta, decode, digest_of, encode, plain_fedavg
 
 NAMES = ("bergen", "oslo", "turku")
 WEIGHTS = {"bergen": 10, "oslo": 25, "turku": 40}

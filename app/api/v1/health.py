@@ -8,7 +8,7 @@ from app.api.dependencies import ArtifactsDep, TransactionsDep
 from app.api.problems import problems
 from app.domain.errors import NotReadyError
 from app.services import health
-from app.storage.artifacts import probe
+from app.storage.artifacts import require_reachable
 
 router = APIRouter(tags=["operations"])
 
@@ -34,5 +34,5 @@ def is_ready(transactions: TransactionsDep, artifacts: ArtifactsDep) -> Health:
         transactions.ringer.ping()
     except (RedisError, OSError) as error:
         raise NotReadyError(f"Redis does not answer: {error}") from error
-    probe(artifacts)
+    require_reachable(artifacts)
     return Health(status="ok")

@@ -127,7 +127,7 @@ def download_task_checkpoint(
     transactions: TransactionsDep,
 ) -> Response:
     """Send the global model that the task starts from."""
-    with transactions.begin("find_task_checkpoint") as tx:
+    with transactions.reading() as tx:
         blob = tasks.find_checkpoint_blob(tx, task_id, site.id)
     return blobs.send(request, artifacts, blob, filename=f"{blob.digest[:16]}.safetensors")
 
