@@ -21,10 +21,6 @@ ADMIN_EMAIL = "admin@hansa.example"
 HUB = "hansa-hub"
 TRAINER = "examples.heart_disease.trainer:trainer"
 
-# A hub expects big models: a worker that dies while it aggregates is given a quarter of an hour.
-# Here the sum takes milliseconds.
-_HUB_ENV = {"HANSA_AGGREGATION_LEASE_SECONDS": "15"}
-
 # Four sites share this machine's cores: one thread each.
 _SITE_ENV = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -74,7 +70,7 @@ def hub_spec(places: Places, port: int) -> ProcessSpec:
             *(command(HUB), "up", "--data-dir", str(places.hub)),
             *("--host", HOST, "--port", str(port), "--admin-email", ADMIN_EMAIL),
         ),
-        env=_HUB_ENV,
+        env={},
         cwd=CHECKOUT,
         # Not SIGKILL: if the demo is killed, Postgres still stops in good order.
         death_signal=signal.SIGTERM,
