@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from io import FileIO
@@ -43,6 +43,8 @@ class FilesystemArtifacts:
     """See app/storage/artifacts.py, Artifacts."""
 
     root: Path  # absolute
+    # Folders whose own names this process has synced: they stay, so once is enough.
+    _settled: set[Path] = field(default_factory=set[Path], repr=False, compare=False)
 
     def begin(self, federation_id: UUID) -> BlobWriter:
         """Start a blob in `incoming`, which is in the file system of the final place."""
@@ -121,8 +123,11 @@ class FilesystemArtifacts:
                     f"artifact {digest} is stored with {stored} bytes, not these {given}"
                 ) from None
         # Also when another writer made the link or a folder: it may not have synced them yet.
-        for folder in (path.parent, path.parent.parent, self.root):
-            _sync_folder(folder)
+        _sync_folder(path.parent)
+        if path.parent not in self._settled:
+            _sync_folder(path.parent.parent)
+            _sync_folder(self.root)
+            self._settled.add(path.parent)
 
 
 @dataclass(frozen=True, slots=True)
