@@ -125,7 +125,7 @@ def _metric_lines(client: HansaClient, federation: str, view: _View) -> Iterator
             means.setdefault(point.round_number, {})[point.name] = point.value
     for number in sorted(number for number in means if number > view.shown_round):
         view.shown_round = number
-        line = Text(f"after round {number:>2}" if number else "     at first", style="cyan")
+        line = Text(f"after round {number:>2}" if number else "      at first", style="cyan")
         for name, title in METRICS.items():
             if name in means[number]:
                 line.append(f"   {title} ", style="dim")
