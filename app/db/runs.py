@@ -94,6 +94,14 @@ def candidates(session: Session, federation_id: UUID) -> Sequence[Site]:
     return session.scalars(query.order_by(Site.name)).all()
 
 
+def pending_names(session: Session, federation_id: UUID) -> Sequence[str]:
+    """Return the names of the federation's sites that wait for approval."""
+    query = select(Site.name).where(
+        Site.federation_id == federation_id, Site.state == SiteState.PENDING
+    )
+    return session.scalars(query.order_by(Site.name)).all()
+
+
 def lock_open_round(session: Session, run_id: UUID) -> Round | None:
     """Return the run's open round, locked."""
     query = select(Round).where(Round.run_id == run_id, Round.state.in_(OPEN_ROUNDS))

@@ -86,8 +86,12 @@ def choose_cohort(
     threshold: int,
     online_for: timedelta,
     now: datetime,
+    pending: Sequence[str] = (),
 ) -> Cohort:
-    """Admit every matching site that was seen within `online_for`, once there are enough."""
+    """Admit every matching site that was seen within `online_for`, once there are enough.
+
+    `pending` names the sites that wait for approval: they are what a new federation waits for.
+    """
     matching = [
         site
         for site in candidates
@@ -97,7 +101,7 @@ def choose_cohort(
     if len(online) >= threshold:
         return Cohort(frozenset(online), None)
     absent = sorted((site for site in matching if site.name not in online), key=lambda s: s.name)
-    return Cohort(frozenset(), _waiting(len(online), threshold, absent, now))
+    return Cohort(frozenset(), _waiting(len(online), threshold, absent, pending, now))
 
 
 def is_online(last_seen_at: datetime | None, online_for: timedelta, now: datetime) -> bool:
@@ -105,13 +109,26 @@ def is_online(last_seen_at: datetime | None, online_for: timedelta, now: datetim
     return last_seen_at is not None and now - last_seen_at <= online_for
 
 
-def _waiting(online: int, threshold: int, absent: Sequence[Candidate], now: datetime) -> str:
-    text = f"{online} of {threshold} sites online"
-    if not absent:
-        return f"{text}: waiting for more sites to enroll"
-    named = [f"{site.name} ({_last_seen(site, now)})" for site in absent[:WAITING_NAMES_SHOWN]]
-    more = len(absent) - WAITING_NAMES_SHOWN
-    return f"{text}: waiting for {', '.join(named)}" + (f" and {more} more" if more > 0 else "")
+def _waiting(
+    online: int,
+    threshold: int,
+    absent: Sequence[Candidate],
+    pending: Sequence[str],
+    now: datetime,
+) -> str:
+    missing: list[str] = []
+    if absent:
+        missing.append(_first([f"{site.name} ({_last_seen(site, now)})" for site in absent]))
+    if pending:
+        missing.append(f"the approval of {_first(pending)}")
+    waits = " and for ".join(missing) or "more sites to enroll"
+    return f"{online} of {threshold} sites online: waiting for {waits}"
+
+
+def _first(names: Sequence[str]) -> str:
+    more = len(names) - WAITING_NAMES_SHOWN
+    shown = ", ".join(names[:WAITING_NAMES_SHOWN])
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def _last_seen(site: Candidate, now: datetime) -> str:

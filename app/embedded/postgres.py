@@ -103,6 +103,8 @@ def postgres_spec(cluster: Cluster, *, durable: bool = True) -> ProcessSpec:
         "timezone": "UTC",
         "log_timezone": "UTC",
         "fsync": "on" if durable else "off",
+        # Its processes belong to the superuser, and keep others from dropping the database.
+        "autovacuum": "on" if durable else "off",
     }
     arguments = (part for key, value in options.items() for part in ("-c", f"{key}={value}"))
     return ProcessSpec(

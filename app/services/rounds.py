@@ -181,6 +181,7 @@ def go_on(tx: Tx, run: Run, *, now: datetime, online_for: timedelta) -> None:
         threshold=coming.threshold,
         online_for=online_for,
         now=now,
+        pending=rows.pending_names(tx.session, run.federation_id),
     )
     if cohort.waiting_for is not None:
         run.state_reason = cohort.waiting_for

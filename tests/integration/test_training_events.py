@@ -183,7 +183,7 @@ def test_a_reader_of_events_waits_for_the_next_one(
     assert [item["kind"] for item in items] == ["test.done"]
     assert items[0]["id"] > last
     assert seconds < SOON
-    assert looks == 2
+    assert looks <= 2  # one before the wait, one when rung; the first may already see it
 
 
 def test_events_of_others_do_not_end_a_wait_and_its_end_is_an_empty_page(

@@ -140,3 +140,15 @@ def test_a_site_is_online_for_a_while_after_it_was_seen() -> None:
     assert not is_online(NOW - ONLINE_FOR - timedelta(microseconds=1), ONLINE_FOR, NOW)
     assert not is_online(None, ONLINE_FOR, NOW)
     assert is_online(NOW + timedelta(seconds=1), ONLINE_FOR, NOW)  # another replica's clock
+
+
+def test_sites_that_wait_for_approval_are_what_the_run_waits_for() -> None:
+    cohort = choose_cohort(
+        CohortPlan(min_sites=2),
+        [],
+        threshold=2,
+        online_for=timedelta(minutes=2),
+        now=datetime(2026, 1, 1, tzinfo=UTC),
+        pending=["oslo", "rome"],
+    )
+    assert cohort.waiting_for == "0 of 2 sites online: waiting for the approval of oslo, rome"
