@@ -146,17 +146,20 @@ async def _body(stream: AsyncIterator[bytes]) -> AsyncIterator[bytearray]:
         yield pending
 
 
-async def _chunks(artifacts: Artifacts, blob: Blob, start: int, stop: int) -> AsyncIterator[bytes]:
+async def _chunks(
+    artifacts: Artifacts, blob: Blob, start: int, stop: int
+) -> AsyncIterator[memoryview]:
     """Yield bytes [start, stop); the store is only touched from threads."""
     opened = artifacts.open(
         blob.federation_id, blob.digest, read_ahead_bytes=min(READ_AHEAD_BYTES, stop - start)
     )
     reader = await asyncio.to_thread(opened.__enter__)
 
-    def read(offset: int) -> bytes:
-        buffer = bytearray(min(CHUNK_BYTES, stop - offset))
-        reader.read_at(memoryview(buffer), offset)
-        return bytes(buffer)
+    def read(offset: int) -> memoryview:
+        # A buffer of its own for each step: the server may still be sending the one before.
+        buffer = memoryview(bytearray(min(CHUNK_BYTES, stop - offset)))
+        reader.read_at(buffer, offset)
+        return buffer
 
     try:
         for offset in range(start, stop, CHUNK_BYTES):

@@ -5,9 +5,12 @@ compute. The lease token turns the second into a no-op for a worker that was ove
 """
 
 import hashlib
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Self
 from uuid import UUID
 
 from app.db import artifacts as artifact_rows
@@ -20,7 +23,8 @@ from app.domain.rounds import MAX_AGGREGATION_ATTEMPTS, Decision
 from app.services import rounds
 from app.services.checkpoints import Blob, NewBlob, record_artifact
 from app.services.transactions import Tx
-from app.storage.artifacts import READ_AHEAD_BYTES, Artifacts, BlobReader
+from app.storage.artifacts import CHUNK_BYTES, READ_AHEAD_BYTES, Artifacts, BlobReader
+from app.storage.staging import BlobWriter
 from hansa_core.aggregation.mean import Contribution, Source, weighted_mean
 from hansa_core.problems import CoreError
 from hansa_core.states import RoundState
@@ -94,7 +98,6 @@ def aggregate(lease: AggregationLease, artifacts: Artifacts) -> NewBlob:
         UnusableUpdatesError: the stored bytes cannot be combined; a retry would read the same.
         StorageUnavailableError: the store failed; a retry may do better.
     """
-    hasher = hashlib.sha256()
     read_ahead = READ_AHEAD_BYTES // (1 + len(lease.updates))
     with ExitStack() as stack:
 
@@ -104,11 +107,7 @@ def aggregate(lease: AggregationLease, artifacts: Artifacts) -> NewBlob:
             )
 
         writer = stack.enter_context(artifacts.begin(lease.base.federation_id))
-
-        def sink(data: memoryview) -> None:
-            hasher.update(data)
-            writer.write(data)
-
+        sink = stack.enter_context(_HashingSink(writer))
         try:
             summary = weighted_mean(
                 Source(lease.base.digest, open_blob(lease.base).read_at),
@@ -122,7 +121,7 @@ def aggregate(lease: AggregationLease, artifacts: Artifacts) -> NewBlob:
             )
         except (CoreError, ArtifactMissingError) as error:
             raise UnusableUpdatesError(str(error)) from error
-        digest = hasher.hexdigest()
+        digest = sink.finish()
         writer.commit(digest)
     return NewBlob(digest=digest, size=summary.size, layout=summary.layout)
 
@@ -169,6 +168,57 @@ def fail(tx: Tx, lease: AggregationLease, *, reason: str, now: datetime) -> None
     locked = _lock_leased(tx, lease)
     if locked is not None:
         rounds.fail_run(tx, *locked, reason=reason, now=now)
+
+
+class _HashingSink:
+    """Hashes and writes in a thread of its own while the next sums are computed.
+
+    SHA-256 takes about as long as the arithmetic, and neither holds the interpreter's lock.
+    Memory is bounded: one piece is being filled while at most one other is worked on.
+    """
+
+    def __init__(self, writer: BlobWriter) -> None:
+        self._writer = writer
+        self._hasher = hashlib.sha256()
+        self._filling = bytearray()
+        self._working: Future[None] | None = None
+        self._thread = ThreadPoolExecutor(1, "hansa-sink")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._thread.shutdown()  # waits: nobody else may touch the writer before
+
+    def __call__(self, data: memoryview) -> None:
+        """Take the next bytes, copied. Raises what writing earlier ones raised."""
+        self._filling += data
+        if len(self._filling) >= CHUNK_BYTES:
+            self._hand_over()
+
+    def finish(self) -> str:
+        """Return the SHA-256 of everything, all of it written, as lower-case hex."""
+        self._hand_over()
+        self._wait()
+        return self._hasher.hexdigest()
+
+    def _hand_over(self) -> None:
+        self._wait()
+        piece, self._filling = self._filling, bytearray()
+        self._working = self._thread.submit(self._work, piece)
+
+    def _wait(self) -> None:
+        if self._working is not None:
+            self._working.result()
+
+    def _work(self, piece: bytearray) -> None:
+        self._hasher.update(piece)
+        self._writer.write(piece)
 
 
 def _lock_leased(tx: Tx, lease: AggregationLease) -> tuple[Run, Round] | None:

@@ -28,7 +28,7 @@ PHASES = (
     Phase("round row -> task claimed", "hub.opened", ""),
     Phase("download, hash", "task_claimed", "N"),
     Phase("load the model", "downloaded", "N"),
-    Phase("train (one addition)", "train_began", ""),
+    Phase("train (next to nothing)", "train_began", ""),
     Phase("delta: write, hash, sign", "trained", "N"),
     Phase("upload, check, fsync", "delta_stored", "N"),
     Phase("submit -> step decides", "delta_uploaded", ""),

@@ -17,7 +17,7 @@ from app.db import events as event_rows
 from app.db.events import NewEvent
 from app.domain.clock import utc_now
 from app.domain.errors import DomainError, LeaseLostError, TaskClosedError, UpdateConflictError
-from app.services import aggregation, runs, tasks
+from app.services import aggregation, answers, runs, tasks
 from app.services.principals import SitePrincipal
 from app.services.transactions import Transactions, Tx
 from app.settings import Settings
@@ -95,7 +95,7 @@ class Submit:
             return self.within(tx)
 
     def within(self, tx: Tx) -> tuple[wire.TaskReceipt, bool]:
-        return tasks.submit_update(tx, self.task_id, self.site, self.signed, now=utc_now())
+        return answers.submit_update(tx, self.task_id, self.site, self.signed, now=utc_now())
 
 
 def submitting(

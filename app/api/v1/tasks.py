@@ -35,7 +35,7 @@ from app.domain.errors import (
     UpdateConflictError,
     UpdateRefusedError,
 )
-from app.services import checkpoints, tasks
+from app.services import answers, checkpoints, tasks
 from hansa_core import wire
 
 router = APIRouter(
@@ -194,7 +194,7 @@ def submit_update(
 ) -> wire.TaskReceipt:
     """Record that an uploaded blob is this task's update. The same manifest again answers 200."""
     with transactions.begin("submit_update") as tx:
-        receipt, created = tasks.submit_update(tx, task_id, site, body, now=now)
+        receipt, created = answers.submit_update(tx, task_id, site, body, now=now)
     if not created:
         response.status_code = status.HTTP_200_OK
     return receipt
@@ -211,7 +211,7 @@ def submit_evaluation(
 ) -> wire.TaskReceipt:
     """Record the metrics of an evaluation task. The same report again answers 200."""
     with transactions.begin("submit_evaluation") as tx:
-        receipt, created = tasks.submit_evaluation(tx, task_id, site, body, now=now)
+        receipt, created = answers.submit_evaluation(tx, task_id, site, body, now=now)
     if not created:
         response.status_code = status.HTTP_200_OK
     return receipt

@@ -1,0 +1,203 @@
+"""A site's answers to its tasks: signed updates and evaluation reports, checked and kept.
+
+An answer is taken once: the same bytes again get the first receipt, others are refused. What was
+signed is stored exactly, so that anybody can check it later.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from uuid import UUID
+
+from app.db import artifacts as artifact_rows
+from app.db import tasks as rows
+from app.db.models import Evaluation, Metric, Update
+from app.db.tasks import TaskContext
+from app.domain.errors import (
+    ArtifactMissingError,
+    InvalidRequestError,
+    SignatureRefusedError,
+    UpdateConflictError,
+    UpdateRefusedError,
+)
+from app.domain.ids import new_id
+from app.doorbell import STEP_RUN
+from app.services import tasks
+from app.services.principals import SitePrincipal
+from app.services.transactions import Tx
+from hansa_core import wire
+from hansa_core.canonical import canonical_json
+from hansa_core.inspection import describe_mismatch
+from hansa_core.layouts import Layout
+from hansa_core.problems import CoreError
+from hansa_core.signing import Purpose, decode_base64, verify
+from hansa_core.states import RoundKind, TaskState
+
+
+def submit_update(
+    tx: Tx, task_id: UUID, site: SitePrincipal, signed: wire.SignedUpdate, *, now: datetime
+) -> tuple[wire.TaskReceipt, bool]:
+    """Record that an uploaded blob is the task's update; tell whether it is news.
+
+    Raises:
+        NotFoundError, TaskClosedError, LeaseLostError: the site may not answer this task.
+        UpdateConflictError: another update was accepted before.
+        InvalidRequestError: the manifest speaks of another task or checkpoint.
+        SignatureRefusedError: it is not signed by the site's key in force.
+        ArtifactMissingError, UpdateRefusedError: the blob is not there, or does not fit.
+    """
+    manifest = signed.manifest
+    context = tasks.require_context(tx, task_id, site.id)
+    payload = canonical_json(manifest.model_dump(mode="json"))
+    known = rows.find_update(tx.session, task_id)
+    if known is not None:
+        if known.manifest.encode() != payload:
+            raise UpdateConflictError(
+                f"task {task_id} has the update {known.digest}, got {manifest.digest}"
+            )
+        return _receipt(task_id, known.digest, known.created_at), False
+    tasks.require_held(context, signed.lease_token)
+    _require_about(context, RoundKind.TRAIN, manifest.model_dump(), site.id)
+    _require_signed(site, Purpose.UPDATE, payload, signed.signature)
+    artifact = artifact_rows.find_artifact(tx.session, context.run.federation_id, manifest.digest)
+    if artifact is None:
+        raise ArtifactMissingError(f"upload the bytes of {manifest.digest} before its manifest")
+    if artifact.size != manifest.size:
+        raise UpdateRefusedError(
+            f"the manifest says {manifest.size} bytes, {manifest.digest} has {artifact.size}"
+        )
+    seen, wanted = Layout.from_json(artifact.layout), tasks.layout_of(tx, context)
+    if seen != wanted:
+        raise UpdateRefusedError(describe_mismatch(seen, wanted))
+    update = Update(
+        id=new_id(),
+        federation_id=context.run.federation_id,
+        round_id=context.round.id,
+        task_id=task_id,
+        site_id=site.id,
+        key_id=site.key_id,
+        digest=manifest.digest,
+        num_examples=manifest.num_examples,
+        manifest=payload.decode(),
+        signature=decode_base64(signed.signature),
+        created_at=now,
+    )
+    tx.session.add(update)
+    _add_metrics(tx, context, "train", manifest.metrics, manifest.num_examples)
+    if manifest.evaluation is not None:
+        _add_evaluation(tx, context, manifest.evaluation)
+    _finish(tx, context, site, now=now, digest=manifest.digest)
+    return _receipt(task_id, manifest.digest, now), True
+
+
+def submit_evaluation(
+    tx: Tx, task_id: UUID, site: SitePrincipal, signed: wire.SignedEvaluation, *, now: datetime
+) -> tuple[wire.TaskReceipt, bool]:
+    """Record the site's metrics of the checkpoint; tell whether it is news.
+
+    Raises:
+        as `submit_update`.
+    """
+    report = signed.report
+    context = tasks.require_context(tx, task_id, site.id)
+    payload = canonical_json(report.model_dump(mode="json"))
+    digest = hashlib.sha256(payload).hexdigest()
+    known = rows.find_evaluation(tx.session, task_id)
+    if known is not None:
+        if known.report.encode() != payload:
+            raise UpdateConflictError(f"task {task_id} has another evaluation report already")
+        return _receipt(task_id, digest, known.created_at), False
+    tasks.require_held(context, signed.lease_token)
+    _require_about(context, RoundKind.EVALUATE, report.model_dump(), site.id)
+    _require_signed(site, Purpose.EVALUATION, payload, signed.signature)
+    evaluation = Evaluation(
+        id=new_id(),
+        round_id=context.round.id,
+        task_id=task_id,
+        site_id=site.id,
+        key_id=site.key_id,
+        num_examples=report.evaluation.num_examples,
+        report=payload.decode(),
+        signature=decode_base64(signed.signature),
+        created_at=now,
+    )
+    tx.session.add(evaluation)
+    _add_evaluation(tx, context, report.evaluation)
+    _finish(tx, context, site, now=now, digest=digest)
+    return _receipt(task_id, digest, now), True
+
+
+def _require_about(
+    context: TaskContext, kind: RoundKind, message: Mapping[str, object], site_id: UUID
+) -> None:
+    if context.round.kind != kind:
+        raise InvalidRequestError(f"task {context.task.id} is a {context.round.kind} task")
+    wanted = {
+        "task_id": context.task.id,
+        "run_id": context.run.id,
+        "site_id": site_id,
+        "round_number": context.round.number,
+        "checkpoint_digest": context.checkpoint.digest,
+    }
+    wrong = [
+        f"{name} is {message[name]}, wanted {value}"
+        for name, value in wanted.items()
+        if message[name] != value
+    ]
+    if wrong:
+        raise InvalidRequestError("the signed message is about something else: " + "; ".join(wrong))
+
+
+def _require_signed(site: SitePrincipal, purpose: Purpose, payload: bytes, signature: str) -> None:
+    try:
+        verify(site.public_key, purpose, payload, decode_base64(signature))
+    except CoreError as error:
+        raise SignatureRefusedError(
+            f"the {purpose} is not signed by the key in force of site {site.name}: {error}"
+        ) from error
+
+
+def _add_evaluation(tx: Tx, context: TaskContext, evaluation: wire.Evaluation) -> None:
+    _add_metrics(tx, context, "eval", evaluation.metrics, evaluation.num_examples)
+
+
+def _add_metrics(
+    tx: Tx, context: TaskContext, kind: str, metrics: Mapping[str, float], num_examples: int
+) -> None:
+    """Add a site's metrics; evaluations count for the checkpoint that the round began from."""
+    number = context.round.number - (1 if kind == "eval" else 0)
+    tx.session.add_all(
+        Metric(
+            run_id=context.run.id,
+            round_number=number,
+            kind=kind,
+            name=name,
+            site_id=context.task.site_id,
+            value=value,
+            num_examples=num_examples,
+        )
+        for name, value in metrics.items()
+    )
+
+
+def _finish(
+    tx: Tx, context: TaskContext, site: SitePrincipal, *, now: datetime, digest: str
+) -> None:
+    task = context.task
+    task.state = TaskState.DONE
+    task.lease_token = None
+    task.finished_at = now
+    tx.record(
+        "task.done",
+        federation_id=context.run.federation_id,
+        run_id=context.run.id,
+        round_number=context.round.number,
+        site_id=str(site.id),
+        site_name=site.name,
+        digest=digest,
+    )
+    tx.send(STEP_RUN, context.run.id)
+
+
+def _receipt(task_id: UUID, digest: str, received_at: datetime) -> wire.TaskReceipt:
+    return wire.TaskReceipt(task_id=task_id, digest=digest, received_at=received_at)
