@@ -1,4 +1,4 @@
-"""What a round costs beyond training: the real stack, real sites, a trainer that does next to nothing.
+"""What a round costs beyond training: the real stack, real sites, a trainer that does little.
 
     python -m benchmarks.round_overhead --sites 8 --megabytes 100 --rounds 6
 

@@ -195,6 +195,7 @@ def fail(
 
 
 def require_context(tx: Tx, task_id: UUID, site_id: UUID) -> TaskContext:
+    """Return the site's task, its round held open until the commit, or raise NotFoundError."""
     context = rows.lock_context(tx.session, task_id, site_id)
     if context is None:
         raise NotFoundError(f"this site has no task {task_id}")
@@ -202,6 +203,7 @@ def require_context(tx: Tx, task_id: UUID, site_id: UUID) -> TaskContext:
 
 
 def require_held(context: TaskContext, lease_token: UUID) -> None:
+    """Raise TaskClosedError or LeaseLostError unless this lease may answer the task."""
     task = context.task
     unfinished = task.state in {TaskState.OPEN, TaskState.CLAIMED}
     if not unfinished or context.round.state != RoundState.COLLECTING:
@@ -211,6 +213,7 @@ def require_held(context: TaskContext, lease_token: UUID) -> None:
 
 
 def layout_of(tx: Tx, context: TaskContext) -> Layout:
+    """Return what the tensors of the task's model have to be."""
     model = tx.session.get(Model, context.run.model_id)
     assert model is not None
     return Layout.from_json(model.layout)
