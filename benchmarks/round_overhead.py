@@ -1,4 +1,4 @@
-"""What a round costs beyond training: the real stack, real sites, a trainer that does little.
+"""What a round costs beyond training: the real stack, real sites, a trainer that hardly trains.
 
     python -m benchmarks.round_overhead --sites 8 --megabytes 100 --rounds 6
 

@@ -20,7 +20,8 @@ TRUSTED_SECONDS = 1.0
 def create_database_engine(url: str, *, pool_size: int) -> Engine:
     """Return an engine of at most `pool_size` connections, checked before use and bounded in time.
 
-    A restarted database costs the next request one reconnect, not an error.
+    A restarted database costs the next request one reconnect; an error (answered 503, which
+    clients repeat) only where a connection was in use less than TRUSTED_SECONDS before.
     """
     engine = create_engine(
         url,
