@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -51,6 +52,7 @@ ROUTERS = (
     health.router,
 )
 
+BLOCKING_THREADS = 64  # for store and database calls of handlers on the event loop
 SHUTDOWN_SECONDS = 1  # for the subscription; a client library may swallow a cancellation
 DESCRIPTION = "Train one model across many data sites without moving the data."
 
@@ -64,6 +66,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        # The default has six threads on two cores, and uploads that flush their blob hold them.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(BLOCKING_THREADS))
         app.state.artifacts = await asyncio.to_thread(open_artifacts, chosen)
         listening = asyncio.create_task(bell.listen())
         try:
