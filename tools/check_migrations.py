@@ -1,4 +1,4 @@
-"""Fails unless the migrations lead an empty database to the tables of app/db/models.py.
+"""Fails unless the migrations lead an empty database to the tables of app/db/models.
 
 Runs on a throw-away Postgres of its own. Goes all the way down and up again as well, so that a
 downgrade that nobody tried does not wait for the night when it is needed. Limit: alembic compares
@@ -30,9 +30,9 @@ def main() -> int:
         try:
             command.check(config)
         except CommandError as error:
-            print(f"migrations and app/db/models.py differ: {error}", file=sys.stderr)
+            print(f"migrations and app/db/models differ: {error}", file=sys.stderr)
             return 1
-    print("migrations lead to the tables of app/db/models.py")
+    print("migrations lead to the tables of app/db/models")
     return 0
 
 

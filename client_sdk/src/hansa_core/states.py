@@ -39,6 +39,7 @@ class RunState(StrEnum):
     DRAFT = "draft"  # created, not started
     QUEUED = "queued"  # started, waits for enough sites
     RUNNING = "running"  # has an open round, or is about to
+    PAUSED = "paused"  # between rounds until somebody resumes it
     COMPLETED = "completed"  # every round done
     FAILED = "failed"  # could not meet its own quorum
     CANCELLED = "cancelled"  # somebody stopped it

@@ -1,0 +1,43 @@
+"""The tables, a module per aggregate root. Every invariant that a constraint can hold, one holds.
+
+Only app/db reads these.
+"""
+
+from app.db.base import Base
+from app.db.models.accounts import AuditEntry, Event, Receipt, ReceiptHold
+from app.db.models.alerts import Alert, Channel, Mark
+from app.db.models.artifacts import Artifact, Checkpoint, Model
+from app.db.models.federations import Federation, Invitation, Member
+from app.db.models.people import ApiToken, IdempotencyKey, User
+from app.db.models.runs import Evaluation, Metric, Round, Run, Task, Update
+from app.db.models.sites import Site, SiteChallenge, SiteKey, SiteToken
+
+__all__ = [
+    "Base",
+    "Alert",
+    "ApiToken",
+    "Artifact",
+    "AuditEntry",
+    "Channel",
+    "Checkpoint",
+    "Evaluation",
+    "Event",
+    "Federation",
+    "IdempotencyKey",
+    "Invitation",
+    "Mark",
+    "Member",
+    "Metric",
+    "Model",
+    "Receipt",
+    "ReceiptHold",
+    "Round",
+    "Run",
+    "Site",
+    "SiteChallenge",
+    "SiteKey",
+    "SiteToken",
+    "Task",
+    "Update",
+    "User",
+]

@@ -1,0 +1,66 @@
+"""What is stored: blobs, models and their checkpoints."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.base import Base
+
+
+class Artifact(Base):
+    """An immutable blob. The row is written after the bytes are durable."""
+
+    __tablename__ = "artifacts"
+    __table_args__ = (
+        CheckConstraint("digest ~ '^[0-9a-f]{64}$'", name="digest_sha256"),
+        CheckConstraint("size >= 0", name="size_positive"),
+    )
+
+    federation_id: Mapped[UUID] = mapped_column(ForeignKey("federations.id"), primary_key=True)
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    size: Mapped[int]  # bytes
+    layout: Mapped[list[Any] | None]  # names, dtypes, shapes, when it holds tensors
+    created_at: Mapped[datetime]
+    purged_at: Mapped[datetime | None]  # the bytes are gone, by the retention policy
+
+
+class Model(Base):
+    """A named architecture: every checkpoint has the layout of the first."""
+
+    __tablename__ = "models"
+    __table_args__ = (UniqueConstraint("federation_id", "name"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    federation_id: Mapped[UUID] = mapped_column(ForeignKey("federations.id"))
+    name: Mapped[str]
+    description: Mapped[str]
+    layout: Mapped[list[Any] | None]  # None until the first checkpoint
+    created_by: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    created_at: Mapped[datetime]
+
+
+class Checkpoint(Base):
+    __tablename__ = "checkpoints"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["federation_id", "digest"], ["artifacts.federation_id", "artifacts.digest"]
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    federation_id: Mapped[UUID] = mapped_column(ForeignKey("federations.id"))
+    model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id"), index=True)
+    digest: Mapped[str]
+    parent_id: Mapped[UUID | None] = mapped_column(ForeignKey("checkpoints.id"))
+    run_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("runs.id", use_alter=True, name="fk_checkpoints_run_id")
+    )
+    # One checkpoint per round, whatever worker wrote it and how often.
+    round_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("rounds.id", use_alter=True, name="fk_checkpoints_round_id"), unique=True
+    )
+    round_number: Mapped[int | None]
+    created_at: Mapped[datetime]
