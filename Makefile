@@ -10,6 +10,8 @@ MAKEFLAGS += --no-builtin-rules
 PYTHON ?= python3
 DEMO_ARGS ?=
 DEV_ARGS ?=
+FAULTS ?= 200
+SEED ?=
 TEST_ARGS ?=
 TEST_PROCESSES ?= 2
 
@@ -47,6 +49,10 @@ dev: $(INSTALLED) ## run the hub on http://127.0.0.1:8400, restarting when code 
 .PHONY: test
 test: $(INSTALLED) ## run every test, on real servers (TEST_ARGS='-k words', TEST_PROCESSES=2)
 	@$(BIN)/pytest -n $(TEST_PROCESSES) $(TEST_ARGS)
+
+.PHONY: chaos
+chaos: $(INSTALLED) ## kill, freeze and restart parts of a running hub (FAULTS=200, SEED=7 repeats)
+	@$(BIN)/python -m tests.chaos --faults $(FAULTS) $(if $(SEED),--seed $(SEED))
 
 .PHONY: lint
 lint: $(INSTALLED) ## check style, types, layers, migrations and openapi.json

@@ -158,6 +158,16 @@ def migrate() -> None:
     command.upgrade(alembic_config(), "head")
 
 
+@cli.command()
+def keygen() -> None:
+    """Print a new HANSA_SIGNING_KEY, and on standard error the fingerprint that people pin."""
+    from hansa_core import signing  # noqa: PLC0415
+
+    private = signing.generate_private_key()
+    typer.echo(signing.encode_base64(private))
+    _report(f"fingerprint: {signing.fingerprint(signing.public_key(private))}")
+
+
 @admin.command("create")
 def admin_create(
     email: Annotated[str, typer.Option(help="What the person signs in with.")],
@@ -169,6 +179,7 @@ def admin_create(
     """Create an administrator; one who exists is left as they are."""
     from app.domain.errors import DomainError  # noqa: PLC0415
     from app.services import users  # noqa: PLC0415
+    from app.services.principals import HUB  # noqa: PLC0415
     from app.services.transactions import Transactions  # noqa: PLC0415
 
     settings = _settings()
@@ -178,7 +189,7 @@ def admin_create(
         password = str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
     transactions = Transactions.from_settings(settings)
     try:
-        with transactions.begin("create_admin") as tx:
+        with transactions.begin("create_admin", by=HUB) as tx:
             users.ensure_admin(tx, email=email, name=name, password=password)
     except DomainError as error:
         raise StackError(f"no administrator {email} was created: {error}") from error
@@ -226,6 +237,7 @@ def openapi() -> None:
             HANSA_DATABASE_URL="postgresql+psycopg://hansa@localhost/hansa",
             HANSA_REDIS_URL="redis://localhost:6379/0",
             HANSA_ARTIFACTS_URL=f"file://{folder}",
+            HANSA_SIGNING_KEY="A" * 43,
             HANSA_PUBLIC_URL="http://127.0.0.1:8400",
         )
         from app.main import create_app  # noqa: PLC0415

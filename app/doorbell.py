@@ -25,6 +25,11 @@ log = structlog.get_logger()
 STEP_RUN: Final = "hansa.step_run"
 AGGREGATE_ROUND: Final = "hansa.aggregate_round"
 SWEEP: Final = "hansa.sweep"
+APPLY_RETENTION: Final = "hansa.apply_retention"
+SWEEP_STORE: Final = "hansa.sweep_store"
+WATCH: Final = "hansa.watch"
+CHECK_STORE: Final = "hansa.check_store"
+DELIVER: Final = "hansa.deliver"
 
 CHANNEL: Final = "hansa:rings"
 RECONNECT_SECONDS: Final = 0.5
@@ -100,6 +105,12 @@ class Bell:
     def __init__(self, redis_url: str) -> None:
         self._url = redis_py_url(redis_url)
         self._waiting: dict[UUID, set[asyncio.Event]] = {}
+        self.is_closed = False
+
+    def close(self) -> None:
+        """End all waits, those to come as well: the process is about to stop."""
+        self.is_closed = True
+        self._wake(list(self._waiting))
 
     async def listen(self) -> None:
         """Pass rings on until cancelled; reconnect for ever, waking everybody each time."""
@@ -131,6 +142,8 @@ class Bell:
             while True:
                 event.clear()
                 yield
+                if self.is_closed:
+                    return
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(deadline):
                         await event.wait()

@@ -2,8 +2,12 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+import signal
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -11,14 +15,20 @@ from fastapi.routing import APIRoute
 from app.api import problems
 from app.api.limits import BodyLimit
 from app.api.v1 import (
+    alerts,
     artifacts,
+    audit,
+    channels,
     enrollments,
     events,
     federations,
     health,
+    hub,
     invitations,
     members,
     models,
+    receipts,
+    retention,
     runs,
     session,
     site,
@@ -29,6 +39,7 @@ from app.api.v1 import (
 )
 from app.doorbell import Bell
 from app.observability import configure_logging
+from app.senders.outgoing import Outlets
 from app.services.transactions import Transactions
 from app.settings import Settings, get_settings
 from app.storage import open_artifacts
@@ -41,14 +52,20 @@ ROUTERS = (
     tokens.router,
     users.router,
     federations.router,
+    retention.router,
     members.router,
     invitations.router,
     sites.router,
     artifacts.router,
     models.router,
     runs.router,
+    receipts.router,
     events.router,
+    alerts.router,
+    channels.router,
+    audit.router,
     enrollments.router,
+    hub.router,
     health.router,
 )
 
@@ -71,7 +88,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.state.artifacts = await asyncio.to_thread(open_artifacts, chosen)
         listening = asyncio.create_task(bell.listen())
         try:
-            yield
+            with _closed_by_signals(bell):
+                yield
         finally:
             listening.cancel()
             await asyncio.wait({listening}, timeout=SHUTDOWN_SECONDS)
@@ -87,6 +105,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = chosen
     app.state.transactions = transactions
     app.state.bell = bell
+    app.state.outlets = Outlets.from_settings(chosen)
     problems.install(app)
     app.add_middleware(BodyLimit, max_bytes=chosen.max_body_bytes)
     for router in ROUTERS:
@@ -97,3 +116,30 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def _operation_id(route: APIRoute) -> str:
     """Name operations after their functions, so that generated clients read well."""
     return route.name
+
+
+@contextlib.contextmanager
+def _closed_by_signals(bell: Bell) -> Generator[None]:
+    """Close the bell as soon as a signal asks the server to stop.
+
+    The server waits for open requests before it ends the lifespan, and streams end for nothing
+    else. Its own handlers are called as well.
+    """
+    handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+    loop = asyncio.get_running_loop()
+
+    def close(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(bell.close)
+        handlers[number](number, frame)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handler = signal.getsignal(number)
+            if callable(handler):
+                handlers[number] = handler
+                signal.signal(number, close)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

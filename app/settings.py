@@ -4,11 +4,15 @@ The embedded stack, docker compose and the tests all configure a process through
 and nothing else.
 """
 
+import re
 from functools import lru_cache
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+# 32 bytes in url-safe base64 without padding; the last character has two bits to spare, both 0.
+_SIGNING_KEY = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")
 
 
 class Settings(BaseSettings):
@@ -19,6 +23,7 @@ class Settings(BaseSettings):
     database_url: SecretStr  # postgresql+psycopg://user:password@host:port/name
     redis_url: SecretStr  # redis://host:port/0 or redis+socket:///path
     artifacts_url: str  # file:///folder or s3://bucket/prefix
+    signing_key: SecretStr  # the hub's Ed25519 seed: `hansa-hub keygen` makes one
     public_url: str = "http://127.0.0.1:8400"  # what sites and people reach the hub at
 
     # Only for an S3-compatible store; empty means the provider's own defaults.
@@ -32,6 +37,8 @@ class Settings(BaseSettings):
 
     database_pool_size: int = Field(default=20, ge=1, le=200)  # most connections per process
     max_artifact_bytes: int = Field(default=64 * 2**30, ge=1)  # one model or update
+    min_free_bytes: int = Field(default=512 * 2**20, ge=0)  # left on the disk of a file:// store
+    orphan_grace_hours: float = Field(default=24, gt=0)  # before an unreferenced blob is deleted
     max_body_bytes: int = Field(default=4 * 2**20, ge=1024)  # one JSON request
 
     session_hours: float = Field(default=12, gt=0)  # a person's login
@@ -41,6 +48,23 @@ class Settings(BaseSettings):
     site_online_seconds: float = Field(default=120, gt=0)  # since last seen
     aggregation_lease_seconds: float = Field(default=30, gt=0)  # renewed while a worker lives
     sweep_seconds: float = Field(default=5, gt=0)  # between beat's sweeps
+    event_keepalive_seconds: float = Field(default=15, gt=0, le=300)  # of a quiet event stream
+
+    run_waiting_minutes: float = Field(default=15, gt=0)  # without enough sites: an alert
+    # smtp:// is STARTTLS, smtps:// TLS from the start, smtp+plain:// no TLS and no password.
+    smtp_url: SecretStr = SecretStr("")  # smtp://user:password@host:587; empty: no e-mail
+    mail_from: str = ""  # the sender of e-mail
+    webhook_allow_private: bool = False  # plain HTTP and addresses of private networks
+
+    @field_validator("signing_key")
+    @classmethod
+    def _check_signing_key(cls, key: SecretStr) -> SecretStr:
+        if not _SIGNING_KEY.fullmatch(key.get_secret_value()):
+            raise ValueError(
+                f"{len(key.get_secret_value())} characters that are no key, wanted the 43 that "
+                "`hansa-hub keygen` prints"
+            )
+        return key
 
 
 @lru_cache

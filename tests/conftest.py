@@ -16,8 +16,10 @@ from app.embedded.migrations import alembic_config
 from app.main import create_app
 from app.services.transactions import Transactions
 from app.settings import Settings
+from hansa_core.signing import encode_base64
 
 TEMPLATE = "hansa_template"
+SIGNING_KEY = encode_base64(bytes(range(32)))  # the hub's, in every test
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +64,7 @@ def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
         database_url=SecretStr(database_url),
         redis_url=SecretStr(redis_url),
         artifacts_url=f"file://{tmp_path}/artifacts",
+        signing_key=SecretStr(SIGNING_KEY),
         log_format="console",
     )
 

@@ -109,7 +109,7 @@ def make_person(
     )
     with transactions.begin("make_person") as tx:
         user = users.create(tx, request, password_hash=PASSWORD_HASH, now=now())
-        login = sessions.StoredLogin(user.id, PASSWORD_HASH)
+        login = sessions.StoredLogin(user.id, PASSWORD_HASH, user.email)
         session = sessions.open_session(tx, login, now=now(), hours=1)
     return Person(user.id, user.email, session.token)
 

@@ -3,18 +3,24 @@
 from celery import Celery
 from celery.signals import setup_logging, worker_process_shutdown
 
-from app.doorbell import SWEEP, configure_broker
+from app.doorbell import APPLY_RETENTION, CHECK_STORE, SWEEP, SWEEP_STORE, WATCH, configure_broker
 from app.observability import configure_logging
 from app.settings import get_settings
 from worker.runtime import close_runtime
 
+TASKS = ["worker.tasks.rounds", "worker.tasks.notifications", "worker.tasks.housekeeping"]
+HOUSEKEEPING_SECONDS = 3600  # between two looks for what may be deleted
 SWEEP_EXPIRES_SECONDS = 30  # a sweep that nobody took has been overtaken by the next one
+STORE_CHECK_SECONDS = 60  # between looks at the artifact store
 
 
 def create_celery() -> Celery:
     """Return the application of the environment's settings."""
     settings = get_settings()
-    app = Celery("hansa", include=["worker.tasks.rounds"])
+    app = Celery(
+        "hansa",
+        include=["worker.tasks.rounds", "worker.tasks.notifications", "worker.tasks.housekeeping"],
+    )
     configure_broker(app, settings.redis_url.get_secret_value())
     app.conf.update(
         task_acks_late=True,
@@ -27,7 +33,19 @@ def create_celery() -> Celery:
                 "task": SWEEP,
                 "schedule": settings.sweep_seconds,
                 "options": {"expires": SWEEP_EXPIRES_SECONDS},
-            }
+            },
+            "watch": {
+                "task": WATCH,
+                "schedule": settings.sweep_seconds,
+                "options": {"expires": SWEEP_EXPIRES_SECONDS},
+            },
+            "check_store": {
+                "task": CHECK_STORE,
+                "schedule": STORE_CHECK_SECONDS,
+                "options": {"expires": SWEEP_EXPIRES_SECONDS},
+            },
+            "apply_retention": {"task": APPLY_RETENTION, "schedule": HOUSEKEEPING_SECONDS},
+            "sweep_store": {"task": SWEEP_STORE, "schedule": HOUSEKEEPING_SECONDS},
         },
         timezone="UTC",
     )

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 
+from app.senders.outgoing import Outlets
+from app.services.housekeeping import Leases
 from app.services.transactions import Transactions
 from app.settings import Settings, get_settings
 from app.storage import open_artifacts
@@ -17,18 +19,37 @@ class Runtime:
     settings: Settings
     transactions: Transactions
     artifacts: Artifacts
+    outlets: Outlets
 
     @property
     def online_for(self) -> timedelta:
         """How long after its last sign a site counts as present."""
         return timedelta(seconds=self.settings.site_online_seconds)
 
+    @property
+    def leases(self) -> Leases:
+        """How long fresh leases are."""
+        return Leases(
+            of_tasks=timedelta(seconds=self.settings.task_lease_seconds),
+            of_rounds=timedelta(seconds=self.settings.aggregation_lease_seconds),
+        )
+
+    @property
+    def orphan_grace(self) -> timedelta:
+        """How long a blob may be stored before something has to name it."""
+        return timedelta(hours=self.settings.orphan_grace_hours)
+
 
 @lru_cache
 def runtime() -> Runtime:
     """Return this process's runtime."""
     settings = get_settings()
-    return Runtime(settings, Transactions.from_settings(settings), open_artifacts(settings))
+    return Runtime(
+        settings,
+        Transactions.from_settings(settings),
+        open_artifacts(settings),
+        Outlets.from_settings(settings),
+    )
 
 
 def close_runtime() -> None:

@@ -3,9 +3,10 @@
 Each resolver opens its own short transaction: no connection is held while a handler runs.
 """
 
+from dataclasses import replace
 from typing import Annotated
 
-from fastapi import Depends, Path
+from fastapi import Depends, Path, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.api.resources import Now, TransactionsDep
@@ -14,6 +15,7 @@ from app.services import enrollment, federations, sessions
 from app.services.principals import Membership, Principal, SitePrincipal
 
 _MAX_TOKEN = 512  # characters; ours have 46
+_MAX_ADDRESS = 64  # characters; a proxy may say anything
 
 _person = HTTPBearer(
     scheme_name="person",
@@ -33,13 +35,24 @@ FederationName = Annotated[
 ]
 
 
+async def client_address(request: Request) -> str | None:
+    """Return where the request comes from, with what a trusted proxy says; None: a local socket."""
+    return None if request.client is None else request.client.host[:_MAX_ADDRESS]
+
+
+ClientAddress = Annotated[str | None, Depends(client_address)]
+
+
 def current_person(
-    credentials: PersonCredentials, transactions: TransactionsDep, now: Now
+    credentials: PersonCredentials,
+    address: ClientAddress,
+    transactions: TransactionsDep,
+    now: Now,
 ) -> Principal:
     """Return whose token this is. Raises NotAuthenticatedError."""
     secret = _secret(credentials)
     with transactions.begin("authenticate_person") as tx:
-        return sessions.authenticate(tx, secret, now=now)
+        return replace(sessions.authenticate(tx, secret, now=now), address=address)
 
 
 def current_admin(principal: Annotated[Principal, Depends(current_person)]) -> Principal:
@@ -59,12 +72,16 @@ def access(
 
 
 def current_site(
-    credentials: SiteCredentials, transactions: TransactionsDep, now: Now
+    credentials: SiteCredentials,
+    address: ClientAddress,
+    transactions: TransactionsDep,
+    now: Now,
 ) -> SitePrincipal:
     """Return the active site that asks. Raises NotAuthenticatedError, SiteNotActiveError."""
     secret = _secret(credentials)
     with transactions.reading() as tx:
-        return enrollment.authenticate(tx, secret, now=now, allow_pending=False)
+        site = enrollment.authenticate(tx, secret, now=now, allow_pending=False)
+    return replace(site, address=address)
 
 
 def any_site(

@@ -8,6 +8,7 @@ reset instead of the reason. A download is read in 1 MiB steps, whole or by one 
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from functools import partial
 from http import HTTPStatus
 from uuid import UUID
 
@@ -15,15 +16,22 @@ from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 
 from app.domain.errors import (
+    ArtifactMissingError,
+    ArtifactPurgedError,
     DigestMismatchError,
     InvalidRequestError,
     RangeNotSatisfiableError,
+    StorageUnavailableError,
     TooLargeError,
     UpdateRefusedError,
 )
+from app.services import checkpoints, retention
 from app.services.checkpoints import Blob, NewBlob
+from app.services.transactions import Transactions
 from app.storage.artifacts import CHUNK_BYTES, READ_AHEAD_BYTES, Artifacts
 from app.storage.staging import BlobWriter
+from hansa_core import wire
+from hansa_core.audit import Actor
 from hansa_core.inspection import UpdateInspector
 from hansa_core.layouts import Layout
 from hansa_core.problems import CoreError
@@ -50,6 +58,7 @@ async def receive(
         TooLargeError: announced longer than `max_bytes`.
         UpdateRefusedError: not tensors, not those of `expected`, or not finite.
         DigestMismatchError: the bytes are others than announced.
+        StorageFullError: the store has no room for it.
         StorageUnavailableError: the store failed.
     """
     if not _DIGEST.fullmatch(digest):
@@ -59,21 +68,48 @@ async def receive(
         raise TooLargeError(f"the body has {announced} bytes, {max_bytes} are allowed")
     inspector = UpdateInspector(expected, max_bytes)
     stream = request.stream()
-    with await asyncio.to_thread(artifacts.begin, federation_id) as writer:
+    begin = partial(artifacts.begin, federation_id, expected_bytes=announced)
+    with await _or_drain(request, asyncio.to_thread(begin)) as writer:
         try:
-            await _take(_body(stream), inspector, writer)
+            await _or_drain(request, _take(_body(stream), inspector, writer))
             inspection = inspector.finish()
             if inspection.digest_hex != digest:
                 raise DigestMismatchError(
                     f"the body's SHA-256 is {inspection.digest_hex}, announced was {digest}"
                 )
         except CoreError as error:
-            if announced <= MAX_DRAINED_BYTES:
-                async for _ in stream:
-                    pass
             raise UpdateRefusedError(str(error)) from error
         await asyncio.to_thread(writer.commit, digest)
     return NewBlob(digest=digest, size=inspection.size, layout=inspection.layout)
+
+
+async def record(
+    transactions: Transactions,
+    artifacts: Artifacts,
+    federation_id: UUID,
+    blob: NewBlob,
+    *,
+    by: Actor | None = None,
+) -> tuple[wire.BlobReceipt, bool]:
+    """Write the row of a blob that `receive` stored; tell whether it is new, or alive again.
+
+    Raises:
+        StorageUnavailableError: its bytes were deleted meanwhile, and have to be sent again.
+    """
+    now = transactions.now()  # not the request's: the upload may have taken hours
+    try:
+        return await transactions.run(
+            "record_artifact",
+            lambda tx: checkpoints.record_artifact(tx, federation_id, blob, now=now),
+            by=by,
+        )
+    except ArtifactPurgedError:
+        receipt = await transactions.run(
+            "revive_artifact",
+            lambda tx: retention.revive(tx, artifacts, federation_id, blob, now=now),
+            by=by,
+        )
+        return receipt, True
 
 
 def send(request: Request, artifacts: Artifacts, blob: Blob, *, filename: str) -> Response:
@@ -81,6 +117,7 @@ def send(request: Request, artifacts: Artifacts, blob: Blob, *, filename: str) -
 
     Raises:
         RangeNotSatisfiableError: the range asked for is not within the blob.
+        ArtifactMissingError, StorageUnavailableError: the store does not have it, or is away.
     """
     etag = f'"{blob.digest}"'
     headers = {
@@ -101,17 +138,22 @@ def send(request: Request, artifacts: Artifacts, blob: Blob, *, filename: str) -
     headers["Content-Length"] = str(stop - start)
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=MEDIA_TYPE)
+    # Now, while there still is a status to tell it with.
+    if artifacts.stat(blob.federation_id, blob.digest) is None:
+        raise ArtifactMissingError(f"artifact {blob.digest} is not in the store")
     return StreamingResponse(
         _chunks(artifacts, blob, start, stop), status, headers, media_type=MEDIA_TYPE
     )
 
 
+def has_content(request: Request, response: Response) -> bool:
+    """Tell whether an answer of `send` carries bytes of the blob, not only news of it."""
+    return request.method != "HEAD" and response.status_code != HTTPStatus.NOT_MODIFIED
+
+
 async def drain(request: Request) -> None:
     """Read and drop a body that is refused unread, when it is not too long."""
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) <= MAX_DRAINED_BYTES:
-        async for _ in request.stream():
-            pass
+    await _drop(request, request.stream())
 
 
 async def _take(

@@ -4,7 +4,14 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request
 
-from app.api.auth import access, any_site, current_admin, current_person, current_site
+from app.api.auth import (
+    ClientAddress,
+    access,
+    any_site,
+    current_admin,
+    current_person,
+    current_site,
+)
 from app.api.pagination import DEFAULT_LIMIT, MAX_CURSOR, MAX_LIMIT, PageRequest
 from app.api.resources import ArtifactsDep, BellDep, Now, SettingsDep, TransactionsDep
 from app.services.idempotency import Claim, hash_request
@@ -15,6 +22,7 @@ __all__ = [
     "AnySite",
     "ArtifactsDep",
     "BellDep",
+    "ClientAddress",
     "CurrentAdmin",
     "CurrentPerson",
     "CurrentSite",

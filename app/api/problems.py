@@ -26,7 +26,10 @@ from hansa_core.plans import problems_of
 log = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER_SECONDS = 2
+RETRY_AFTER_SECONDS = {
+    HTTPStatus.SERVICE_UNAVAILABLE: 2,
+    HTTPStatus.INSUFFICIENT_STORAGE: 30,  # somebody has to make room
+}
 SCHEMA = {"$ref": "#/components/schemas/Problem"}
 
 _VALIDATION_ERROR = "HTTPValidationError"  # what FastAPI believes to be its answer to bad input
@@ -53,7 +56,9 @@ _STATUS: dict[type[errors.DomainError], HTTPStatus] = {
     errors.RangeNotSatisfiableError: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
     errors.DigestMismatchError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.ArtifactMissingError: HTTPStatus.NOT_FOUND,
+    errors.ArtifactPurgedError: HTTPStatus.GONE,
     errors.StorageUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.StorageFullError: HTTPStatus.INSUFFICIENT_STORAGE,
     errors.NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
@@ -127,8 +132,8 @@ def answer(
     headers: dict[str, str] = {}
     if status is HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    if status is HTTPStatus.SERVICE_UNAVAILABLE:
-        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if status in RETRY_AFTER_SECONDS:
+        headers["Retry-After"] = str(RETRY_AFTER_SECONDS[status])
     return JSONResponse(
         problem.model_dump(mode="json"), status.value, headers, media_type=MEDIA_TYPE
     )

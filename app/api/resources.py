@@ -1,11 +1,11 @@
 """The process's parts and the clock, as arguments of routes; app/main.py puts them in place."""
 
+import asyncio
 from datetime import datetime
 from typing import Annotated
 
 from fastapi import Depends, Request
 
-from app.domain.clock import utc_now
 from app.doorbell import Bell
 from app.services.transactions import Transactions
 from app.settings import Settings
@@ -28,11 +28,15 @@ async def _settings(request: Request) -> Settings:
     return request.app.state.settings
 
 
-async def _now() -> datetime:
-    return utc_now()
-
-
 TransactionsDep = Annotated[Transactions, Depends(_transactions)]
+
+
+async def _now(transactions: TransactionsDep) -> datetime:
+    if transactions.clock.is_set:
+        return transactions.clock.now()
+    return await asyncio.to_thread(transactions.now)  # the process's first request
+
+
 BellDep = Annotated[Bell, Depends(_bell)]
 ArtifactsDep = Annotated[Artifacts, Depends(_artifacts)]
 SettingsDep = Annotated[Settings, Depends(_settings)]

@@ -1,6 +1,7 @@
 """Rows of artifacts, and of the models and checkpoints that are made of them."""
 
 from collections.abc import Sequence
+from enum import Enum, auto
 from typing import Any
 from uuid import UUID
 
@@ -11,25 +12,52 @@ from sqlalchemy.orm import Session
 from app.db.models import Artifact, Checkpoint, Model
 
 
-def record_artifact(session: Session, artifact: Artifact) -> bool:
-    """Write the row unless it exists; tell whether it is new."""
-    statement = (
-        insert(Artifact)
-        .values(
-            federation_id=artifact.federation_id,
-            digest=artifact.digest,
-            size=artifact.size,
-            layout=artifact.layout,
-            created_at=artifact.created_at,
+class Recorded(Enum):
+    """What writing an artifact's row came to."""
+
+    NEW = auto()
+    KNOWN = auto()  # now it counts as sent just now
+    PURGED = auto()  # nothing was written: its bytes were deleted
+
+
+def record_artifact(session: Session, artifact: Artifact) -> Recorded:
+    """Write the row, or touch the one that exists: what is sent again is not purged soon."""
+    values = {
+        "federation_id": artifact.federation_id,
+        "digest": artifact.digest,
+        "size": artifact.size,
+        "layout": artifact.layout,
+        "created_at": artifact.created_at,
+    }
+    fresh = insert(Artifact).values(**values).on_conflict_do_nothing().returning(Artifact.digest)
+    if session.execute(fresh).first() is not None:
+        return Recorded.NEW
+    touched = (
+        update(Artifact)
+        .where(
+            Artifact.federation_id == artifact.federation_id,
+            Artifact.digest == artifact.digest,
+            Artifact.purged_at.is_(None),
         )
-        .on_conflict_do_nothing()
+        .values(created_at=artifact.created_at)
         .returning(Artifact.digest)
     )
-    return session.execute(statement).first() is not None
+    known = session.execute(touched).first() is not None
+    return Recorded.KNOWN if known else Recorded.PURGED
 
 
 def find_artifact(session: Session, federation_id: UUID, digest: str) -> Artifact | None:
     return session.get(Artifact, (federation_id, digest))
+
+
+def pin_artifact(session: Session, federation_id: UUID, digest: str) -> Artifact | None:
+    """Return the artifact with a lock as a foreign key takes it: no purge before the commit."""
+    return session.get(
+        Artifact,
+        (federation_id, digest),
+        with_for_update={"read": True, "key_share": True},
+        populate_existing=True,
+    )
 
 
 def add_model(session: Session, model: Model) -> bool:
@@ -107,6 +135,20 @@ def sizes(session: Session, federation_id: UUID, digests: Sequence[str]) -> dict
         Artifact.federation_id == federation_id, Artifact.digest.in_(digests)
     )
     return dict(session.execute(query).tuples().all())
+
+
+def checkpoint_size(session: Session, checkpoint_id: UUID) -> int:
+    """Return a checkpoint's size in bytes."""
+    query = (
+        select(Artifact.size)
+        .join(
+            Checkpoint,
+            (Checkpoint.federation_id == Artifact.federation_id)
+            & (Checkpoint.digest == Artifact.digest),
+        )
+        .where(Checkpoint.id == checkpoint_id)
+    )
+    return session.execute(query).scalar_one()
 
 
 def latest_checkpoint_ids(session: Session, model_ids: Sequence[UUID]) -> dict[UUID, UUID]:

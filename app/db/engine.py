@@ -1,9 +1,10 @@
 """The database engine and session factory. Nothing here knows a table."""
 
 import time
+from datetime import datetime
 
 import psycopg
-from sqlalchemy import Engine, create_engine, event, select
+from sqlalchemy import Engine, create_engine, event, func, select
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.orm import Session, sessionmaker
@@ -59,6 +60,11 @@ def open_reading(sessions: sessionmaker[Session]) -> Session:
 def ping(session: Session) -> None:
     """Ask the database for nothing but an answer."""
     session.execute(select(1))
+
+
+def database_time(session: Session) -> datetime:
+    """Return what the database's clock says at this moment, in a transaction or not."""
+    return session.execute(select(func.clock_timestamp())).scalar_one()
 
 
 def _check_idle_connections(engine: Engine) -> None:

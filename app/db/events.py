@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, or_, select
 from sqlalchemy.orm import Session
 
 from app.db.models import Event
@@ -55,4 +55,32 @@ def after(
     query = select(Event).where(Event.federation_id == federation_id, Event.id > last_id)
     if run_id is not None:
         query = query.where(Event.run_id == run_id)
+    return session.scalars(query.order_by(Event.id).limit(limit)).all()
+
+
+def newest_id(session: Session, federation_id: UUID) -> int:
+    """Return the id of the federation's newest event, 0 if it has none.
+
+    All events up to it are committed and may be read; none of them comes later.
+    """
+    query = select(func.coalesce(func.max(Event.id), 0)).where(Event.federation_id == federation_id)
+    return session.execute(query).scalar_one()
+
+
+def matching(
+    session: Session, federation_id: UUID, *, last_id: int, patterns: Sequence[str], limit: int
+) -> Sequence[Event]:
+    """Return the oldest events after `last_id` of kinds that one of `patterns` names.
+
+    A pattern is a kind, a prefix that ends in ".*", or "*".
+    """
+    query = select(Event).where(Event.federation_id == federation_id, Event.id > last_id)
+    if "*" not in patterns:
+        prefixes = [pattern[:-1] for pattern in patterns if pattern.endswith(".*")]
+        query = query.where(
+            or_(
+                Event.kind.in_(patterns),
+                *(Event.kind.startswith(prefix, autoescape=True) for prefix in prefixes),
+            )
+        )
     return session.scalars(query.order_by(Event.id).limit(limit)).all()

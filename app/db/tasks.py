@@ -13,7 +13,6 @@ from app.db.models import (
     Artifact,
     Checkpoint,
     Evaluation,
-    Metric,
     Round,
     Run,
     Site,
@@ -21,7 +20,9 @@ from app.db.models import (
     Task,
     Update,
 )
-from hansa_core.states import RoundState, SiteState, TaskState
+from hansa_core.states import RoundKind, RoundState, RunState, SiteState, TaskState
+
+UNFINISHED = (TaskState.OPEN, TaskState.CLAIMED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,11 @@ class TaskContext:
     run: Run
     checkpoint: Checkpoint  # the round's base
     checkpoint_size: int  # bytes
+
+    @property
+    def kind(self) -> RoundKind:
+        """What the site is asked for."""
+        return RoundKind.EVALUATE if self.task.evaluator else RoundKind(self.round.kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +52,8 @@ class AnsweredTask:
     evaluation: Evaluation | None
 
 
-@dataclass(frozen=True, slots=True)
-class SiteMetric:
-    """A metric with the name of its site; None is the mean over sites."""
-
-    metric: Metric
-    site_name: str | None
-
-
 def oldest_claimable(session: Session, site_id: UUID) -> TaskContext | None:
-    """Return the site's oldest unfinished task of a collecting round, locked."""
+    """Return the site's oldest unfinished task of a running run, locked."""
     query = (
         select(Task, Round, Run, Checkpoint, Artifact.size)
         .join(Round, Round.id == Task.round_id)
@@ -70,7 +68,7 @@ def oldest_claimable(session: Session, site_id: UUID) -> TaskContext | None:
         .where(
             Task.site_id == site_id,
             Task.state.in_((TaskState.OPEN, TaskState.CLAIMED)),
-            Round.state == RoundState.COLLECTING,
+            Run.state == RunState.RUNNING,
             Site.state == SiteState.ACTIVE,  # a waiting claim may outlive the site's admission
         )
         .order_by(Task.id)
@@ -88,17 +86,32 @@ def find_context(session: Session, task_id: UUID, site_id: UUID) -> TaskContext 
 
 
 def lock_context(session: Session, task_id: UUID, site_id: UUID) -> TaskContext | None:
-    """Return the site's task with its context; the round cannot close until the commit."""
+    """Return the site's task with its context; no round of the run closes until the commit.
+
+    The rounds are locked before the task, as everywhere: a buffered run's open round is another
+    than the task's.
+    """
     round_id = session.scalars(
         select(Task.round_id).where(Task.id == task_id, Task.site_id == site_id)
     ).one_or_none()
     if round_id is None:
         return None
-    session.execute(select(Round.id).where(Round.id == round_id).with_for_update(read=True))
+    run_id = select(Round.run_id).where(Round.id == round_id).scalar_subquery()
+    rounds = select(Round.id).where(
+        Round.run_id == run_id,
+        (Round.id == round_id) | (Round.state == RoundState.COLLECTING),
+    )
+    session.execute(rounds.order_by(Round.id).with_for_update(read=True))
     row = session.execute(
         _context(task_id, site_id).with_for_update(of=Task, key_share=True)
     ).one_or_none()
     return None if row is None else TaskContext(*row)
+
+
+def collecting_round(session: Session, run_id: UUID) -> Round | None:
+    """Return the run's round that takes answers."""
+    query = select(Round).where(Round.run_id == run_id, Round.state == RoundState.COLLECTING)
+    return session.scalars(query).one_or_none()
 
 
 def renew_lease(
@@ -142,10 +155,91 @@ def views_of_round(session: Session, round_id: UUID) -> list[AnsweredTask]:
     return [AnsweredTask(*row) for row in session.execute(query)]
 
 
-def count_by_state(session: Session, round_id: UUID) -> dict[TaskState, int]:
-    """Return how many of the round's tasks are in each state."""
-    query = select(Task.state, func.count()).where(Task.round_id == round_id).group_by(Task.state)
-    return {TaskState(state): count for state, count in session.execute(query)}
+@dataclass(frozen=True, slots=True)
+class TaskCounts:
+    """How many of a round's tasks are where."""
+
+    admitted: int
+    answered: int
+    failed: int
+    evaluating: int  # evaluators that have not answered
+
+
+def count_tasks(session: Session, round_id: UUID) -> TaskCounts:
+    """Count the round's tasks."""
+    asked = ~Task.evaluator
+    query = select(
+        func.count().filter(asked),
+        func.count().filter(asked, Task.state == TaskState.DONE),
+        func.count().filter(asked, Task.state == TaskState.FAILED),
+        func.count().filter(Task.evaluator, Task.state.in_(UNFINISHED)),
+    ).where(Task.round_id == round_id)
+    return TaskCounts(*session.execute(query).one())
+
+
+def count_updates(session: Session, round_id: UUID) -> int:
+    """Return how many updates count in the round."""
+    query = select(func.count()).where(Update.round_id == round_id)
+    return session.execute(query).scalar_one()
+
+
+def adopt_updates(session: Session, run_id: UUID, round_id: UUID) -> int:
+    """Let the run's updates that came between two buffers count in this round; return how many."""
+    tasks = select(Task.id).join(Round, Round.id == Task.round_id).where(Round.run_id == run_id)
+    statement = (
+        update(Update)
+        .where(Update.round_id.is_(None), Update.task_id.in_(tasks))
+        .values(round_id=round_id)
+        .returning(Update.id)
+    )
+    return len(session.execute(statement).all())
+
+
+def busy_sites(session: Session, run_id: UUID) -> Sequence[UUID]:
+    """Return the site of every unfinished task of the run, evaluations left out."""
+    query = (
+        select(Task.site_id)
+        .join(Round, Round.id == Task.round_id)
+        .where(Round.run_id == run_id, Task.state.in_(UNFINISHED), ~Task.evaluator)
+    )
+    return session.scalars(query).all()
+
+
+def asked_in_round(session: Session, round_id: UUID) -> dict[UUID, tuple[int, bool]]:
+    """Return how often the round asked each site, and whether one of its tasks failed there."""
+    query = (
+        select(Task.site_id, func.max(Task.repeat), func.bool_or(Task.state == TaskState.FAILED))
+        .where(Task.round_id == round_id)
+        .group_by(Task.site_id)
+    )
+    return {site_id: (repeat, failed) for site_id, repeat, failed in session.execute(query)}
+
+
+def transferred(session: Session, round_id: UUID) -> int:
+    """Return the bytes that the round moved: checkpoints to sites, updates from them."""
+    sent = (
+        select(func.coalesce(func.sum(Artifact.size), 0))
+        .select_from(Task)
+        .join(Round, Round.id == Task.round_id)
+        .join(Checkpoint, Checkpoint.id == Round.base_checkpoint_id)
+        .join(
+            Artifact,
+            (Artifact.federation_id == Checkpoint.federation_id)
+            & (Artifact.digest == Checkpoint.digest),
+        )
+        .where(Task.round_id == round_id, Task.claimed_at.is_not(None))
+    )
+    received = (
+        select(func.coalesce(func.sum(Artifact.size), 0))
+        .select_from(Update)
+        .join(
+            Artifact,
+            (Artifact.federation_id == Update.federation_id) & (Artifact.digest == Update.digest),
+        )
+        .where(Update.round_id == round_id)
+    )
+    down, up = session.execute(select(sent.scalar_subquery(), received.scalar_subquery())).one()
+    return int(down) + int(up)
 
 
 def failures(session: Session, round_id: UUID) -> Sequence[tuple[str, str]]:
@@ -159,30 +253,37 @@ def failures(session: Session, round_id: UUID) -> Sequence[tuple[str, str]]:
     return [(name, reason) for name, reason in session.execute(query)]
 
 
-def expired(session: Session, round_id: UUID, *, now: datetime) -> Sequence[Task]:
-    """Return the round's claimed tasks whose lease has run out, locked."""
-    query = select(Task).where(
-        Task.round_id == round_id,
-        Task.state == TaskState.CLAIMED,
-        Task.lease_expires_at <= now,
-    )
-    return session.scalars(query.order_by(Task.id).with_for_update(key_share=True)).all()
-
-
-def barred(session: Session, round_id: UUID) -> list[tuple[Task, Site]]:
-    """Return the round's unfinished tasks whose site may not take part any more, locked."""
+def expired(session: Session, run_id: UUID, *, now: datetime) -> list[tuple[Task, int]]:
+    """Return the run's claimed tasks whose lease has run out, locked, with their round's number."""
     query = (
-        select(Task, Site)
-        .join(Site, Site.id == Task.site_id)
+        select(Task, Round.number)
+        .join(Round, Round.id == Task.round_id)
         .where(
-            Task.round_id == round_id,
-            Task.state.in_((TaskState.OPEN, TaskState.CLAIMED)),
+            Round.run_id == run_id,
+            Task.state == TaskState.CLAIMED,
+            Task.lease_expires_at <= now,
+        )
+        .order_by(Task.id)
+        .with_for_update(of=Task, key_share=True)
+    )
+    return [(task, number) for task, number in session.execute(query)]
+
+
+def barred(session: Session, run_id: UUID) -> list[tuple[Task, Site, int]]:
+    """Return the run's unfinished tasks whose site may not take part any more, locked."""
+    query = (
+        select(Task, Site, Round.number)
+        .join(Site, Site.id == Task.site_id)
+        .join(Round, Round.id == Task.round_id)
+        .where(
+            Round.run_id == run_id,
+            Task.state.in_(UNFINISHED),
             Site.state != SiteState.ACTIVE,
         )
         .order_by(Task.id)
         .with_for_update(of=Task, key_share=True)
     )
-    return [(task, site) for task, site in session.execute(query)]
+    return [(task, site, number) for task, site, number in session.execute(query)]
 
 
 def find_update(session: Session, task_id: UUID) -> Update | None:
@@ -193,9 +294,24 @@ def find_evaluation(session: Session, task_id: UUID) -> Evaluation | None:
     return session.scalars(select(Evaluation).where(Evaluation.task_id == task_id)).one_or_none()
 
 
-def updates_of_round(session: Session, round_id: UUID) -> Sequence[Update]:
-    query = select(Update).where(Update.round_id == round_id)
-    return session.scalars(query.order_by(Update.digest, Update.num_examples)).all()
+@dataclass(frozen=True, slots=True)
+class CountedUpdate:
+    """An update that counts in a round, and the number of the round it was trained in."""
+
+    update: Update
+    trained_in: int
+
+
+def updates_of_round(session: Session, round_id: UUID) -> list[CountedUpdate]:
+    """Return the updates that count in the round, in an order that no arrival changes."""
+    query = (
+        select(Update, Round.number)
+        .join(Task, Task.id == Update.task_id)
+        .join(Round, Round.id == Task.round_id)
+        .where(Update.round_id == round_id)
+        .order_by(Update.digest, Update.num_examples, Update.id)
+    )
+    return [CountedUpdate(*row) for row in session.execute(query)]
 
 
 def list_updates(
@@ -204,7 +320,8 @@ def list_updates(
     """Return updates with site name, size and the key that signed them, oldest first."""
     query = (
         select(Update, Site.name, Artifact.size, SiteKey)
-        .join(Round, Round.id == Update.round_id)
+        .join(Task, Task.id == Update.task_id)
+        .join(Round, Round.id == Task.round_id)
         .join(Site, Site.id == Update.site_id)
         .join(SiteKey, SiteKey.id == Update.key_id)
         .join(
@@ -218,29 +335,6 @@ def list_updates(
     if after is not None:
         query = query.where(Update.id > after)
     return session.execute(query.order_by(Update.id).limit(limit)).all()
-
-
-def site_metrics(
-    session: Session, run_id: UUID, *, kind: str, round_number: int
-) -> Sequence[Metric]:
-    """Return what the sites reported, without the means."""
-    query = select(Metric).where(
-        Metric.run_id == run_id,
-        Metric.kind == kind,
-        Metric.round_number == round_number,
-        Metric.site_id.is_not(None),
-    )
-    return session.scalars(query.order_by(Metric.id)).all()
-
-
-def list_metrics(session: Session, run_id: UUID, *, after: int, limit: int) -> list[SiteMetric]:
-    """Return metrics with the site's name, in the order they came."""
-    query = (
-        select(Metric, Site.name)
-        .outerjoin(Site, Site.id == Metric.site_id)
-        .where(Metric.run_id == run_id, Metric.id > after)
-    )
-    return [SiteMetric(*row) for row in session.execute(query.order_by(Metric.id).limit(limit))]
 
 
 def _context(task_id: UUID, site_id: UUID) -> Select[tuple[Task, Round, Run, Checkpoint, int]]:

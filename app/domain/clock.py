@@ -1,4 +1,7 @@
-"""The clock enters at the edge: entry points read it and pass `now` down."""
+"""This host's clock, for what is no decision of the hub: setup, tests, tools.
+
+Decisions take their `now` from app/services/clock.py: hosts disagree about the time.
+"""
 
 from datetime import UTC, datetime
 

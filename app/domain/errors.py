@@ -130,9 +130,19 @@ class ArtifactMissingError(DomainError):
     title = "The artifact is not stored"
 
 
+class ArtifactPurgedError(DomainError):
+    slug = "artifact-purged"
+    title = "The artifact was deleted by the retention policy"
+
+
 class StorageUnavailableError(DomainError):
     slug = "storage-unavailable"
     title = "The artifact store cannot be used now"
+
+
+class StorageFullError(StorageUnavailableError):
+    slug = "storage-full"
+    title = "The artifact store has no room"
 
 
 class NotReadyError(DomainError):

@@ -11,23 +11,29 @@ class Action(StrEnum):
     """A kind of thing that a person does in a federation."""
 
     READ = "read"
+    AUDIT = "audit"  # read who did what, from where
     RUN = "run"  # models, checkpoints, runs
     ENROLL = "enroll"  # invitations, sites
     GOVERN = "govern"  # settings, members
+    HOLD = "hold"  # keep what a receipt needs from being deleted
 
 
 _ROLES: dict[Action, frozenset[Role]] = {
     Action.READ: frozenset(Role),
+    Action.AUDIT: frozenset({Role.OWNER, Role.AUDITOR}),
     Action.RUN: frozenset({Role.OWNER, Role.RESEARCHER}),
     Action.ENROLL: frozenset({Role.OWNER, Role.OPERATOR}),
     Action.GOVERN: frozenset({Role.OWNER}),
+    Action.HOLD: frozenset({Role.OWNER, Role.AUDITOR}),
 }
 
 _SCOPES: dict[Action, Scope] = {
     Action.READ: Scope.READ,
+    Action.AUDIT: Scope.READ,
     Action.RUN: Scope.RUNS,
     Action.ENROLL: Scope.SITES,
     Action.GOVERN: Scope.ADMIN,
+    Action.HOLD: Scope.ADMIN,
 }
 
 ALL_SCOPES = frozenset(Scope)  # what a login session has

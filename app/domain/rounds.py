@@ -7,6 +7,7 @@ Any process may call `decide`, at any time and as often as it likes: the same fa
 same answer. Holding the row locks while acting on it is the part of app/services/rounds.py.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -37,11 +38,15 @@ class RoundFacts:
 
     kind: RoundKind
     state: RoundState
-    admitted: int  # sites in the cohort; fixed when the round opened
-    answered: int  # of those, sites whose answer is stored
-    failed: int  # of those, sites that cannot answer any more
+    admitted: int  # sites in the cohort; a buffered round's grows
+    answered: int  # answers that are stored and count here
+    failed: int  # admitted sites that cannot answer any more
     threshold: int  # fewest answers that make the round
     deadline: datetime  # UTC
+    target: int | None = None  # answers that close it at once; None: everybody's
+    unfinished: int = 0  # buffered: tasks that sites still work on, of older rounds as well
+    evaluating: int = 0  # evaluators beside a training round that have not answered
+    buffered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +60,15 @@ class Decision:
 def decide(facts: RoundFacts, *, now: datetime) -> Decision | None:
     """Return the round's next state, or None to leave it alone.
 
-    Collecting ends when every admitted site has answered or failed, when the deadline has
-    passed, or as soon as the threshold is out of reach. With fewer than `threshold` answers the
-    round fails: k-of-n means k.
+    Collecting ends when the target is reached or every admitted site has answered or failed, when
+    the deadline has passed, or as soon as the threshold is out of reach. With fewer than
+    `threshold` answers the round fails: k-of-n means k. Evaluators are waited for until the
+    deadline, and are no part of k.
     """
     if facts.state is not RoundState.COLLECTING:
         return None  # terminal, or in the hands of the worker that holds the lease
+    if facts.buffered:
+        return _decide_buffered(facts, now=now)
     reachable = facts.admitted - facts.failed
     if reachable < facts.threshold:
         return Decision(
@@ -68,25 +76,60 @@ def decide(facts: RoundFacts, *, now: datetime) -> Decision | None:
             f"{facts.failed} of {facts.admitted} sites failed, so {facts.threshold} answers "
             "cannot be reached",
         )
-    if facts.answered < reachable and now < facts.deadline:
+    wanted = reachable if facts.target is None else min(facts.target, reachable)
+    if (facts.answered < wanted or facts.evaluating) and now < facts.deadline:
         return None
     if facts.answered < facts.threshold:
+        return _too_few(facts)
+    trained = facts.kind is RoundKind.TRAIN
+    return Decision(RoundState.AGGREGATING if trained else RoundState.COMPLETED)
+
+
+def _decide_buffered(facts: RoundFacts, *, now: datetime) -> Decision | None:
+    """Close a buffer that is full, or that nobody will fill any more.
+
+    The caller has asked every site that may be asked: with nothing unfinished, nothing comes.
+    """
+    assert facts.target is not None
+    if facts.answered >= facts.target:
+        return Decision(RoundState.AGGREGATING)
+    exhausted = facts.unfinished == 0 and (facts.failed > 0 or facts.answered >= facts.threshold)
+    if now < facts.deadline and not exhausted:
+        return None
+    if facts.answered >= facts.threshold:
+        return Decision(RoundState.AGGREGATING)
+    if now < facts.deadline:
         return Decision(
             RoundState.FAILED,
-            f"{facts.answered} of {facts.admitted} sites answered by the deadline, "
+            f"every site failed or was given up; {facts.answered} updates came, "
             f"{facts.threshold} were needed",
         )
-    match facts.kind:
-        case RoundKind.TRAIN:
-            return Decision(RoundState.AGGREGATING)
-        case RoundKind.EVALUATE:
-            return Decision(RoundState.COMPLETED)
+    return _too_few(facts)
+
+
+def _too_few(facts: RoundFacts) -> Decision:
+    return Decision(
+        RoundState.FAILED,
+        f"{facts.answered} of {facts.admitted} sites answered by the deadline, "
+        f"{facts.threshold} were needed",
+    )
 
 
 def require_legal(current: RoundState, target: RoundState) -> None:
     """Raise IllegalTransitionError unless a round in `current` may enter `target`."""
     if target not in _EXITS[current]:
         raise IllegalTransitionError(f"a {current} round cannot become {target}")
+
+
+def repeat_seed(seed: int, repeat: int) -> int:
+    """Return the run's seed for a site's first task of a round, another for each later one.
+
+    A site of a buffered run that trains twice from one checkpoint would else do the same again.
+    """
+    if repeat == 1:
+        return seed
+    digest = hashlib.sha256(f"hansa/repeat/v1\0{seed}\0{repeat}\0".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def weighted_means(

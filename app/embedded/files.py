@@ -32,10 +32,13 @@ def write_private(path: Path, content: str) -> None:
     Path(name).replace(path)
 
 
-def secret(path: Path) -> str:
-    """Return the password stored in a file, making one of 144 random bits if there is none."""
+def secret(path: Path, *, size: int = 18) -> str:
+    """Return the secret stored in a file; if there is none, make one of `size` random bytes.
+
+    It is url-safe base64 without padding.
+    """
     if not path.exists():
-        write_private(path, secrets.token_urlsafe(18) + "\n")
+        write_private(path, secrets.token_urlsafe(size) + "\n")
     return path.read_text().strip()
 
 

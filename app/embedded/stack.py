@@ -24,6 +24,8 @@ from app.embedded.processes import ProcessSpec, Supervisor
 CHECKOUT = Path(app.__file__).resolve().parents[1]  # where alembic.ini, app/ and worker/ are
 STATE_FILE = "stack.json"
 ADMIN_PASSWORD_FILE = "admin-password"  # noqa: S105 -- a file's name
+SIGNING_KEY_FILE = "signing-key"
+SIGNING_KEY_BYTES = 32  # of an Ed25519 seed
 COMMAND = "hansa-hub"
 
 _START_SECONDS = 60.0
@@ -59,6 +61,7 @@ def process_specs(
     database_url: str,
     redis_url: str,
     artifacts_url: str,
+    signing_key: str,
     public_url: str,
     host: str = "127.0.0.1",
     port: int = 8400,
@@ -73,6 +76,7 @@ def process_specs(
         "HANSA_DATABASE_URL": database_url,
         "HANSA_REDIS_URL": redis_url,
         "HANSA_ARTIFACTS_URL": artifacts_url,
+        "HANSA_SIGNING_KEY": signing_key,
         "HANSA_PUBLIC_URL": public_url,
     }
     serve = (COMMAND, "serve", "--host", host, "--port", str(port))
@@ -162,6 +166,7 @@ class _Run:
                 database_url=self._start_database(supervisor),
                 redis_url=self._start_broker(supervisor),
                 artifacts_url=self._artifacts_url(),
+                signing_key=self._signing_key(),
                 public_url=os.environ.get("HANSA_PUBLIC_URL") or self._address,
                 host=options.host,
                 port=options.port,
@@ -222,6 +227,11 @@ class _Run:
         folder = self._options.data_dir / "artifacts"
         folder.mkdir(mode=0o700, exist_ok=True)
         return f"file://{quote(str(folder))}"
+
+    def _signing_key(self) -> str:
+        """Return the hub's seed, made once: receipts signed with it are checked for years."""
+        given = os.environ.get("HANSA_SIGNING_KEY")
+        return given or secret(self._options.data_dir / SIGNING_KEY_FILE, size=SIGNING_KEY_BYTES)
 
     def _create_admin(self, supervisor: Supervisor, like: ProcessSpec) -> None:
         """Make sure there is an administrator; an existing one keeps its password."""

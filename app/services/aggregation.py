@@ -17,15 +17,19 @@ from app.db import artifacts as artifact_rows
 from app.db import runs as rows
 from app.db import tasks as task_rows
 from app.db.models import Checkpoint, Round, Run
+from app.domain.alerts import AlertKind
 from app.domain.errors import ArtifactMissingError, UnusableUpdatesError
 from app.domain.ids import new_id
 from app.domain.rounds import MAX_AGGREGATION_ATTEMPTS, Decision
-from app.services import rounds
 from app.services.checkpoints import Blob, NewBlob, record_artifact
+from app.services.endings import close_round, fail_run
+from app.services.openings import go_on
 from app.services.transactions import Tx
 from app.storage.artifacts import CHUNK_BYTES, READ_AHEAD_BYTES, Artifacts, BlobReader
 from app.storage.staging import BlobWriter
 from hansa_core.aggregation.mean import Contribution, Source, weighted_mean
+from hansa_core.aggregation.staleness import staleness_scale
+from hansa_core.plans import RunPlan
 from hansa_core.problems import CoreError
 from hansa_core.states import RoundState
 
@@ -36,6 +40,7 @@ class WeightedUpdate:
 
     blob: Blob
     num_examples: int
+    scale: float  # what staleness leaves of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +68,23 @@ def lease(tx: Tx, round_id: UUID, *, now: datetime, duration: timedelta) -> Aggr
     row.lease_expires_at = now + duration
     row.attempts += 1
     updates = task_rows.updates_of_round(tx.session, round_id)
-    federation_id = updates[0].federation_id
+    run = tx.session.get_one(Run, row.run_id)
+    plan = RunPlan.model_validate(run.plan)
+    federation_id = run.federation_id
+    if row.attempts > 1:
+        alerts.raise_alert(
+            tx,
+            AlertKind.AGGREGATION_RETRIED,
+            federation_id=federation_id,
+            subject=str(run.id),
+            message=f"a worker died or timed out while it aggregated round {row.number} of run "
+            f"{run.name}; attempt {row.attempts} of {MAX_AGGREGATION_ATTEMPTS}",
+            run_id=run.id,
+            now=now,
+        )
     base = artifact_rows.find_checkpoint(tx.session, federation_id, row.base_checkpoint_id)
     assert base is not None
-    digests = [base.digest, *(update.digest for update in updates)]
+    digests = [base.digest, *(counted.update.digest for counted in updates)]
     sizes = artifact_rows.sizes(tx.session, federation_id, digests)
     return AggregationLease(
         round_id=round_id,
@@ -75,9 +93,11 @@ def lease(tx: Tx, round_id: UUID, *, now: datetime, duration: timedelta) -> Aggr
         base=Blob(federation_id, base.digest, sizes[base.digest]),
         updates=tuple(
             WeightedUpdate(
-                Blob(federation_id, update.digest, sizes[update.digest]), update.num_examples
+                blob=Blob(federation_id, counted.update.digest, sizes[counted.update.digest]),
+                num_examples=counted.update.num_examples,
+                scale=staleness_scale(plan.buffer, row.number - counted.trained_in),
             )
-            for update in updates
+            for counted in updates
         ),
     )
 
@@ -87,6 +107,29 @@ def renew(tx: Tx, held: AggregationLease, *, now: datetime, duration: timedelta)
     return rows.renew_round_lease(
         tx.session, held.round_id, token=held.token, expires_at=now + duration
     )
+
+
+def release(tx: Tx, held: AggregationLease, *, reason: str, not_before: datetime) -> None:
+    """Give the lease back for a cause that lies outside of the round, as a store that is away.
+
+    It counts as no attempt, however often and long it goes on; a sweep rings again `not_before`.
+    """
+    locked = _lock_leased(tx, held)
+    if locked is None:
+        return
+    run, row = locked
+    row.lease_token = None
+    row.lease_expires_at = not_before
+    row.attempts -= 1
+    if row.state_reason is None:  # once for one outage
+        tx.record(
+            "round.delayed",
+            federation_id=run.federation_id,
+            run_id=run.id,
+            round_number=row.number,
+            reason=reason,
+        )
+    row.state_reason = reason
 
 
 def aggregate(lease: AggregationLease, artifacts: Artifacts) -> NewBlob:
@@ -113,7 +156,10 @@ def aggregate(lease: AggregationLease, artifacts: Artifacts) -> NewBlob:
                 Source(lease.base.digest, open_blob(lease.base).read_at),
                 [
                     Contribution(
-                        update.blob.digest, update.num_examples, open_blob(update.blob).read_at
+                        digest=update.blob.digest,
+                        weight=update.num_examples,
+                        read=open_blob(update.blob).read_at,
+                        scale=update.scale,
                     )
                     for update in lease.updates
                 ],
@@ -134,7 +180,11 @@ def complete(
     now: datetime,
     online_for: timedelta,
 ) -> bool:
-    """Record the stored checkpoint and go on; False when the lease was lost meanwhile."""
+    """Record the stored checkpoint and go on; False when the lease was lost meanwhile.
+
+    Raises:
+        ArtifactPurgedError: the same bytes were once deleted; `retention.revive` them first.
+    """
     locked = _lock_leased(tx, lease)
     if locked is None:
         return False
@@ -156,10 +206,10 @@ def complete(
     row.checkpoint_id = checkpoint.id
     run.latest_checkpoint_id = checkpoint.id
     run.rounds_completed = row.number
-    rounds.close_round(
+    close_round(
         tx, run, row, Decision(RoundState.COMPLETED), now=now, digest=checkpoint_blob.digest
     )
-    rounds.go_on(tx, run, now=now, online_for=online_for)
+    go_on(tx, run, now=now, online_for=online_for)
     return True
 
 
@@ -167,7 +217,7 @@ def fail(tx: Tx, lease: AggregationLease, *, reason: str, now: datetime) -> None
     """End the round and its run: the same bytes would fail again."""
     locked = _lock_leased(tx, lease)
     if locked is not None:
-        rounds.fail_run(tx, *locked, reason=reason, now=now)
+        fail_run(tx, *locked, reason=reason, now=now)
 
 
 class _HashingSink:

@@ -10,8 +10,9 @@ from datetime import datetime
 from uuid import UUID
 
 from app.db import artifacts as artifact_rows
+from app.db import metrics as metric_rows
 from app.db import tasks as rows
-from app.db.models import Evaluation, Metric, Update
+from app.db.models import Evaluation, Update
 from app.db.tasks import TaskContext
 from app.domain.errors import (
     ArtifactMissingError,
@@ -31,7 +32,7 @@ from hansa_core.inspection import describe_mismatch
 from hansa_core.layouts import Layout
 from hansa_core.problems import CoreError
 from hansa_core.signing import Purpose, decode_base64, verify
-from hansa_core.states import RoundKind, TaskState
+from hansa_core.states import RoundKind, RoundState, TaskState
 
 
 def submit_update(
@@ -59,8 +60,8 @@ def submit_update(
     tasks.require_held(context, signed.lease_token)
     _require_about(context, RoundKind.TRAIN, manifest.model_dump(), site.id)
     _require_signed(site, Purpose.UPDATE, payload, signed.signature)
-    artifact = artifact_rows.find_artifact(tx.session, context.run.federation_id, manifest.digest)
-    if artifact is None:
+    artifact = artifact_rows.pin_artifact(tx.session, context.run.federation_id, manifest.digest)
+    if artifact is None or artifact.purged_at is not None:
         raise ArtifactMissingError(f"upload the bytes of {manifest.digest} before its manifest")
     if artifact.size != manifest.size:
         raise UpdateRefusedError(
@@ -72,7 +73,7 @@ def submit_update(
     update = Update(
         id=new_id(),
         federation_id=context.run.federation_id,
-        round_id=context.round.id,
+        round_id=_counts_in(tx, context),
         task_id=task_id,
         site_id=site.id,
         key_id=site.key_id,
@@ -130,8 +131,8 @@ def submit_evaluation(
 def _require_about(
     context: TaskContext, kind: RoundKind, message: Mapping[str, object], site_id: UUID
 ) -> None:
-    if context.round.kind != kind:
-        raise InvalidRequestError(f"task {context.task.id} is a {context.round.kind} task")
+    if context.kind != kind:
+        raise InvalidRequestError(f"task {context.task.id} is a {context.kind} task")
     wanted = {
         "task_id": context.task.id,
         "run_id": context.run.id,
@@ -166,18 +167,33 @@ def _add_metrics(
 ) -> None:
     """Add a site's metrics; evaluations count for the checkpoint that the round began from."""
     number = context.round.number - (1 if kind == "eval" else 0)
-    tx.session.add_all(
-        Metric(
-            run_id=context.run.id,
-            round_number=number,
-            kind=kind,
-            name=name,
-            site_id=context.task.site_id,
-            value=value,
-            num_examples=num_examples,
-        )
-        for name, value in metrics.items()
+    metric_rows.put(
+        tx.session,
+        [
+            metric_rows.NewMetric(
+                run_id=context.run.id,
+                round_number=number,
+                kind=kind,
+                name=name,
+                site_id=context.task.site_id,
+                value=value,
+                num_examples=num_examples,
+            )
+            for name, value in metrics.items()
+        ],
     )
+
+
+def _counts_in(tx: Tx, context: TaskContext) -> UUID | None:
+    """Return the round that an update counts in.
+
+    In a buffered run that is the round that is open now; between two of them there is none, and
+    the next one takes the update.
+    """
+    if context.round.state == RoundState.COLLECTING:
+        return context.round.id
+    current = rows.collecting_round(tx.session, context.run.id)
+    return None if current is None else current.id
 
 
 def _finish(

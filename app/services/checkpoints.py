@@ -9,6 +9,7 @@ from app.db.models import Artifact, Checkpoint, Model
 from app.domain.errors import (
     AlreadyExistsError,
     ArtifactMissingError,
+    ArtifactPurgedError,
     InvalidRequestError,
     NotFoundError,
 )
@@ -40,7 +41,11 @@ class NewBlob:
 def record_artifact(
     tx: Tx, federation_id: UUID, blob: NewBlob, *, now: datetime
 ) -> tuple[wire.BlobReceipt, bool]:
-    """Write the row of a blob that is already durable; tell whether it is new."""
+    """Write the row of a blob that is already durable; tell whether it is new.
+
+    Raises:
+        ArtifactPurgedError: the bytes of its row were deleted; `retention.revive` is the way back.
+    """
     artifact = Artifact(
         federation_id=federation_id,
         digest=blob.digest,
@@ -48,7 +53,14 @@ def record_artifact(
         layout=blob.layout.to_json(),
         created_at=now,
     )
-    created = rows.record_artifact(tx.session, artifact)
+    recorded = rows.record_artifact(tx.session, artifact)
+    if recorded is rows.Recorded.PURGED:
+        raise ArtifactPurgedError(f"artifact {blob.digest} was deleted before it was sent again")
+    created = recorded is rows.Recorded.NEW
+    if created:
+        tx.audit(
+            "artifact.uploaded", federation_id=federation_id, digest=blob.digest, size=blob.size
+        )
     return wire.BlobReceipt(digest=blob.digest, size=blob.size), created
 
 
@@ -57,11 +69,27 @@ def find_blob(tx: Tx, federation_id: UUID, digest: str) -> Blob:
 
     Raises:
         ArtifactMissingError: the federation has no such artifact.
+        ArtifactPurgedError: it had one.
     """
     artifact = rows.find_artifact(tx.session, federation_id, digest)
     if artifact is None:
         raise ArtifactMissingError(f"this federation has no artifact {digest}")
+    _require_bytes(artifact)
     return Blob(federation_id, digest, artifact.size)
+
+
+def pin(tx: Tx, federation_id: UUID, digest: str) -> Artifact | None:
+    """Return the artifact, which no retention policy purges until the commit.
+
+    For whatever comes to need it.
+
+    Raises:
+        ArtifactPurgedError: it is too late.
+    """
+    artifact = rows.pin_artifact(tx.session, federation_id, digest)
+    if artifact is not None:
+        _require_bytes(artifact)
+    return artifact
 
 
 def create_model(
@@ -118,11 +146,11 @@ def add_checkpoint(
 
     Raises:
         NotFoundError: no such model, or no such parent.
-        ArtifactMissingError: the artifact was not uploaded.
+        ArtifactMissingError, ArtifactPurgedError: the artifact was not uploaded, or is deleted.
         InvalidRequestError: its tensors are not those of the model.
     """
     model = _require_model(tx, federation_id, name_or_id)
-    artifact = rows.find_artifact(tx.session, federation_id, request.digest)
+    artifact = pin(tx, federation_id, request.digest)
     if artifact is None:
         raise ArtifactMissingError(
             f"this federation has no artifact {request.digest}; upload it first with "
@@ -188,6 +216,14 @@ def _require_checkpoint(tx: Tx, federation_id: UUID, checkpoint_id: UUID) -> Che
     if checkpoint is None:
         raise NotFoundError(f"this federation has no checkpoint {checkpoint_id}")
     return checkpoint
+
+
+def _require_bytes(artifact: Artifact) -> None:
+    if artifact.purged_at is not None:
+        raise ArtifactPurgedError(
+            f"artifact {artifact.digest} was deleted on {artifact.purged_at:%Y-%m-%d}, as this "
+            "federation's retention policy wants; upload the same bytes to have it again"
+        )
 
 
 def _model_view(model: Model, latest_checkpoint_id: UUID | None) -> wire.Model:

@@ -32,6 +32,7 @@ from app.services.secret_tokens import Prefix, hash_secret, new_nonce, new_secre
 from app.services.sites import wake_runs
 from app.services.transactions import Tx
 from hansa_core import signing, wire
+from hansa_core.audit import Actor, ActorKind
 from hansa_core.canonical import canonical_json
 from hansa_core.problems import CanonicalizationError, EncodingError, SignatureError
 from hansa_core.signing import Purpose
@@ -47,6 +48,10 @@ class ProvenEnrollment:
     message: wire.Enrollment
     public_key: bytes
     fingerprint: str
+
+    def actor(self, address: str | None) -> Actor:
+        """Return the site, which has no id yet, as the audit log names it."""
+        return Actor(ActorKind.SITE, self.message.site_name, address=address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +191,7 @@ def issue_token(tx: Tx, proven: TakenChallenge, *, now: datetime, minutes: float
         now=now,
         expires_at=expires_at,
     )
-    return wire.SiteToken(token=secret, expires_at=expires_at)
+    return wire.SiteToken(token=secret, expires_at=expires_at, lifetime_seconds=60 * minutes)
 
 
 def authenticate(tx: Tx, secret: str, *, now: datetime, allow_pending: bool) -> SitePrincipal:

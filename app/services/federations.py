@@ -17,6 +17,7 @@ from app.domain.errors import (
 from app.domain.ids import new_id
 from app.domain.permissions import Action
 from app.services.principals import Membership, Principal
+from app.services.retention import policy_of
 from app.services.transactions import Tx
 from hansa_core import wire
 from hansa_core.states import Role, Scope
@@ -238,6 +239,7 @@ def _view(federation: Federation, role: Role | None) -> wire.Federation:
         name=federation.name,
         description=federation.description,
         requires_approval=federation.requires_approval,
+        retention=policy_of(federation.retention),
         created_at=federation.created_at,
         my_role=role,
     )

@@ -1,8 +1,8 @@
-"""What researchers and auditors read of a run: rounds, tasks, metrics, updates, events."""
+"""What researchers and auditors read of a run: rounds, tasks, metrics, updates."""
 
 from uuid import UUID
 
-from app.db import events as event_rows
+from app.db import metrics as metric_rows
 from app.db import runs as run_rows
 from app.db import tasks as rows
 from app.db.models import Round
@@ -16,9 +16,9 @@ from hansa_core.states import RoundKind, RoundState, TaskState
 
 
 def list_rounds(
-    tx: Tx, federation_id: UUID, run_id: UUID, *, after: int, limit: int
+    tx: Tx, federation_id: UUID, run_id: UUID, *, after: UUID | None, limit: int
 ) -> list[wire.Round]:
-    """Return the run's rounds with a number above `after`, ascending.
+    """Return the run's rounds that came later than `after`, in the order they were opened.
 
     Raises:
         NotFoundError: the federation has no such run.
@@ -29,7 +29,7 @@ def list_rounds(
 
 
 def get_round(tx: Tx, federation_id: UUID, run_id: UUID, number: int) -> wire.RoundDetail:
-    """Return one round with every site's part in it.
+    """Return one round with every site's part in it; of a round held again, the last try.
 
     Raises:
         NotFoundError: the federation has no such run, or the run no such round.
@@ -39,7 +39,8 @@ def get_round(tx: Tx, federation_id: UUID, run_id: UUID, number: int) -> wire.Ro
     if row is None:
         raise NotFoundError(f"run {run_id} has no round {number}")
     tasks = [_task_view(task) for task in rows.views_of_round(tx.session, row.id)]
-    return wire.RoundDetail(**_round_view(row).model_dump(), tasks=tasks)
+    excluded = [wire.Exclusion.model_validate(item) for item in row.excluded]
+    return wire.RoundDetail(**_round_view(row).model_dump(), tasks=tasks, excluded=excluded)
 
 
 def list_metrics(
@@ -64,7 +65,7 @@ def list_metrics(
                 num_examples=found.metric.num_examples,
             ),
         )
-        for found in rows.list_metrics(tx.session, run_id, after=after, limit=limit)
+        for found in metric_rows.list_metrics(tx.session, run_id, after=after, limit=limit)
     ]
 
 
@@ -105,28 +106,19 @@ def list_updates(
     ]
 
 
-def list_events(
-    tx: Tx, federation_id: UUID, *, after: int, run_id: UUID | None, limit: int
-) -> list[wire.Event]:
-    """Return the federation's oldest events after the id `after`."""
-    return [
-        wire.Event(id=event.id, kind=event.kind, run_id=event.run_id, at=event.at, data=event.data)
-        for event in event_rows.after(
-            tx.session, federation_id, last_id=after, run_id=run_id, limit=limit
-        )
-    ]
-
-
 def _round_view(row: Round) -> wire.Round:
     return wire.Round(
         id=row.id,
         run_id=row.run_id,
         number=row.number,
+        retry=row.retry,
         kind=RoundKind(row.kind),
         state=RoundState(row.state),
         state_reason=row.state_reason,
         base_checkpoint_id=row.base_checkpoint_id,
         checkpoint_id=row.checkpoint_id,
+        threshold=row.threshold,
+        target=row.target,
         deadline_at=row.deadline_at,
         created_at=row.created_at,
         closed_at=row.closed_at,
@@ -140,6 +132,8 @@ def _task_view(found: AnsweredTask) -> wire.TaskView:
         id=task.id,
         site_id=task.site_id,
         site_name=found.site_name,
+        evaluator=task.evaluator,
+        repeat=task.repeat,
         state=TaskState(task.state),
         state_reason=task.state_reason,
         traceback=task.traceback,

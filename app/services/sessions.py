@@ -15,6 +15,7 @@ from app.services.principals import Principal
 from app.services.secret_tokens import Prefix, hash_secret, new_secret
 from app.services.transactions import Tx
 from hansa_core import wire
+from hansa_core.audit import Actor, ActorKind
 from hansa_core.states import Scope
 
 USE_NOTED_EVERY = timedelta(minutes=1)
@@ -26,15 +27,27 @@ class StoredLogin:
     """What a password is compared with, outside the transaction."""
 
     user_id: UUID
-    password_hash: str
+    password_hash: str | None  # None, which nothing matches: the account is disabled
+    email: str
 
 
 def find_login(tx: Tx, email: str) -> StoredLogin | None:
-    """Return what is stored of an enabled account with this address."""
+    """Return what is stored of the account with this address."""
     user = people.user_by_email(tx.session, users.normalise_email(email))
-    if user is None or user.disabled_at is not None:
+    if user is None:
         return None
-    return StoredLogin(user.id, user.password_hash)
+    password_hash = user.password_hash if user.disabled_at is None else None
+    return StoredLogin(user.id, password_hash, user.email)
+
+
+def claimant(stored: StoredLogin | None, address: str | None) -> Actor:
+    """Return who logs in, as the audit log names them.
+
+    An address that has no account is not repeated: it may be a password in the wrong field.
+    """
+    if stored is None:
+        return Actor(ActorKind.PERSON, "unknown", address=address)
+    return Actor(ActorKind.PERSON, stored.email, stored.user_id, address)
 
 
 def open_session(tx: Tx, login: StoredLogin, *, now: datetime, hours: float) -> wire.Session:
@@ -49,18 +62,22 @@ def open_session(tx: Tx, login: StoredLogin, *, now: datetime, hours: float) -> 
         raise NotAuthenticatedError(WRONG_LOGIN)
     secret = new_secret(Prefix.SESSION)
     expires_at = now + timedelta(hours=hours)
-    people.insert_token(
-        tx.session,
-        ApiToken(
-            id=new_id(),
-            user_id=user.id,
-            kind=people.SESSION,
-            name="session",
-            token_hash=hash_secret(secret),
-            scopes=sorted(ALL_SCOPES),
-            created_at=now,
-            expires_at=expires_at,
-        ),
+    token = ApiToken(
+        id=new_id(),
+        user_id=user.id,
+        kind=people.SESSION,
+        name="session",
+        token_hash=hash_secret(secret),
+        scopes=sorted(ALL_SCOPES),
+        created_at=now,
+        expires_at=expires_at,
+    )
+    people.insert_token(tx.session, token)
+    tx.audit(
+        "session.opened",
+        federation_id=None,
+        token_id=str(token.id),
+        expires_at=expires_at.isoformat(),
     )
     return wire.Session(token=secret, expires_at=expires_at, user=users.view(user))
 
@@ -89,6 +106,7 @@ def authenticate(tx: Tx, secret: str, *, now: datetime) -> Principal:
 def close(tx: Tx, principal: Principal, *, now: datetime) -> None:
     """Revoke the token in use."""
     people.revoke_token(tx.session, principal.token_id, now=now)
+    tx.audit("session.closed", federation_id=None, token_id=str(principal.token_id))
 
 
 def create_token(
@@ -114,6 +132,14 @@ def create_token(
         expires_at=now + timedelta(days=request.expires_days),
     )
     people.insert_token(tx.session, token)
+    tx.audit(
+        "token.created",
+        federation_id=None,
+        token_id=str(token.id),
+        name=token.name,
+        scopes=list(token.scopes),
+        expires_at=token.expires_at.isoformat(),
+    )
     return wire.NewApiToken(**_view(token).model_dump(), token=secret)
 
 
@@ -134,9 +160,12 @@ def revoke_token(tx: Tx, principal: Principal, token_id: UUID, *, now: datetime)
         NotFoundError: the principal has no such token.
     """
     principal.require_scope(Scope.ADMIN)
-    if people.find_token(tx.session, principal.user_id, token_id) is None:
+    token = people.find_token(tx.session, principal.user_id, token_id)
+    if token is None:
         raise NotFoundError(f"you have no token {token_id}")
-    people.revoke_token(tx.session, token_id, now=now)
+    if token.revoked_at is None:
+        people.revoke_token(tx.session, token_id, now=now)
+        tx.audit("token.revoked", federation_id=None, token_id=str(token_id), name=token.name)
 
 
 def _view(token: ApiToken) -> wire.ApiToken:

@@ -14,10 +14,10 @@ from uuid import UUID
 from app.db import runs as run_rows
 from app.db import sites as rows
 from app.db.models import Site
+from app.domain.cohorts import is_online
 from app.domain.enrollment import require_legal
 from app.domain.errors import IllegalTransitionError, NotFoundError
 from app.domain.permissions import Action
-from app.domain.runs import is_online
 from app.doorbell import STEP_RUN
 from app.services.principals import Membership
 from app.services.transactions import Tx
@@ -108,6 +108,8 @@ def change(
             f"cannot {change} site {site.name!r}: it is {current}, only a {move.only_from} one can"
         )
     site.state = move.target
+    if move.target is SiteState.ACTIVE:
+        site.admitted_at = presence.now
     site.state_reason = None if move.target is SiteState.ACTIVE else request.reason or None
     tx.record(
         move.event,

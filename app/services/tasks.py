@@ -18,6 +18,7 @@ from app.domain.errors import (
     UpdateRefusedError,
 )
 from app.domain.ids import new_id
+from app.domain.rounds import repeat_seed
 from app.doorbell import STEP_RUN
 from app.services import sites
 from app.services.checkpoints import Blob
@@ -25,7 +26,7 @@ from app.services.principals import SitePrincipal
 from app.services.transactions import Tx
 from hansa_core import wire
 from hansa_core.layouts import Layout
-from hansa_core.states import RoundKind, RoundState, TaskState
+from hansa_core.states import RoundKind, TaskState
 
 HEARTBEATS_PER_LEASE = 4  # three may be lost before the lease runs out
 
@@ -75,14 +76,14 @@ def claim(
     )
     return wire.Task(
         id=task.id,
-        kind=RoundKind(row.kind),
+        kind=context.kind,
         federation_id=run.federation_id,
         run_id=run.id,
         run_name=run.name,
         site_id=site.id,
         round_number=row.number,
         rounds=run.plan["rounds"],
-        seed=run.plan["seed"],
+        seed=repeat_seed(run.plan["seed"], task.repeat),
         checkpoint=wire.CheckpointRef(
             id=context.checkpoint.id,
             digest=context.checkpoint.digest,
@@ -159,7 +160,7 @@ def open_upload(tx: Tx, task_id: UUID, site_id: UUID, *, lease_token: UUID) -> U
         raise NotFoundError(f"this site has no task {task_id}")
     if context.task.state != TaskState.DONE:  # an answered task takes the same bytes again
         require_held(context, lease_token)
-    if context.round.kind != RoundKind.TRAIN:
+    if context.kind is not RoundKind.TRAIN:
         raise UpdateRefusedError(f"task {task_id} is an evaluation: it takes metrics, no update")
     return UploadTicket(context.run.federation_id, layout_of(tx, context))
 
@@ -205,8 +206,7 @@ def require_context(tx: Tx, task_id: UUID, site_id: UUID) -> TaskContext:
 def require_held(context: TaskContext, lease_token: UUID) -> None:
     """Raise TaskClosedError or LeaseLostError unless this lease may answer the task."""
     task = context.task
-    unfinished = task.state in {TaskState.OPEN, TaskState.CLAIMED}
-    if not unfinished or context.round.state != RoundState.COLLECTING:
+    if task.state not in {TaskState.OPEN, TaskState.CLAIMED}:
         raise TaskClosedError(f"task {task.id} takes no answer: {_why_closed(context)}")
     if task.lease_token != lease_token:
         raise _lease_lost(task.id)

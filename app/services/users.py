@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from pydantic import SecretStr
+from pydantic import JsonValue, SecretStr
 
 from app.db import people
 from app.db.models import User
@@ -40,6 +40,13 @@ def create(tx: Tx, request: wire.UserCreate, *, password_hash: str, now: datetim
     )
     if user is None:
         raise AlreadyExistsError(f"{normalise_email(request.email)} has an account already")
+    tx.audit(
+        "user.created",
+        federation_id=None,
+        user_id=str(user.id),
+        email=user.email,
+        is_admin=user.is_admin,
+    )
     return view(user)
 
 
@@ -64,6 +71,7 @@ def ensure_admin(tx: Tx, *, email: str, name: str, password: str) -> wire.User:
         raise NotFoundError(f"the account {address} vanished while it was made an admin")
     user.is_admin = True
     user.disabled_at = None
+    tx.audit("user.made_admin", federation_id=None, user_id=str(user.id), email=user.email)
     return view(user)
 
 
@@ -128,20 +136,32 @@ def change(
     user = people.lock_user(tx.session, user_id)
     if user is None:
         raise NotFoundError(f"there is no user {user_id}")
-    if request.name is not None:
-        user.name = request.name
-    if request.is_admin is not None:
-        user.is_admin = request.is_admin
+    changes: dict[str, JsonValue] = {}
+    if request.name is not None and request.name != user.name:
+        user.name = changes["name"] = request.name
+    if request.is_admin is not None and request.is_admin != user.is_admin:
+        user.is_admin = changes["is_admin"] = request.is_admin
     if password_hash is not None:
+        changes["new_password"] = True
         user.password_hash = password_hash
         people.revoke_tokens(
             tx.session, user_id, now=now, kinds=(people.SESSION,), keep=principal.token_id
         )
     if request.disabled is True and user.disabled_at is None:
+        changes["disabled"] = True
         user.disabled_at = now
         people.revoke_tokens(tx.session, user_id, now=now)
-    elif request.disabled is False:
+    elif request.disabled is False and user.disabled_at is not None:
+        changes["disabled"] = False
         user.disabled_at = None
+    if changes:
+        tx.audit(
+            "user.changed",
+            federation_id=None,
+            user_id=str(user.id),
+            email=user.email,
+            changes=changes,
+        )
     return view(user)
 
 

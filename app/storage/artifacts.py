@@ -4,29 +4,44 @@ An artifact is an immutable blob named by its SHA-256 inside one federation. Inv
 - A name is visible only once its whole blob is durable; there are no partial blobs to see.
 - A name never changes its bytes. Publishing it again is a no-op.
 - The store does not hash. Callers hash what they write and check what they read.
-- Memory is bounded by the chunk or the read-ahead, never by the blob.
+- Memory is bounded by the chunk or the read-ahead, never by the blob, nor by their number.
+- A store that is away is never taken for one without the blob: that is an error of its own.
 
 Every call blocks. The hub makes them from a thread, one thread at a time for each writer or
 reader; different ones are independent.
 """
 
+import contextlib
 import hashlib
 import re
 import secrets
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from app.domain.errors import ArtifactMissingError, StorageUnavailableError
+from app.domain.errors import ArtifactMissingError, StorageFullError, StorageUnavailableError
 from app.storage.staging import BlobWriter
 
 CHUNK_BYTES = 2**20  # what one step of a download moves
 READ_AHEAD_BYTES = 8 * 2**20  # what a remote store fetches at once
+PAGE_BLOBS = 1000  # of a listing
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_PROBE_FEDERATION = UUID(int=0)  # no federation has it: ours are UUIDv7
+_FEDERATION = re.compile(r"[0-9a-f]{32}")
+PROBE_FEDERATION = UUID(int=0)  # no federation has it: ours are UUIDv7
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """A blob as a listing shows it."""
+
+    federation_id: UUID
+    digest: str
+    size: int  # bytes
+    modified_at: datetime  # by the store's clock
 
 
 class BlobReader(Protocol):
@@ -54,8 +69,12 @@ class Artifacts(Protocol):
     and every call may raise StorageUnavailableError, its cause chained.
     """
 
-    def begin(self, federation_id: UUID) -> BlobWriter:
-        """Start a blob whose digest is told at its commit. Use it in a `with`."""
+    def begin(self, federation_id: UUID, *, expected_bytes: int = 0) -> BlobWriter:
+        """Start a blob whose digest is told at its commit. Use it in a `with`.
+
+        Raises:
+            StorageFullError: there is no room for `expected_bytes`.
+        """
         ...
 
     def open(
@@ -77,6 +96,23 @@ class Artifacts(Protocol):
 
     def delete(self, federation_id: UUID, digest: str) -> None:
         """Remove the blob; a missing one is fine. Open readers of a local blob finish."""
+        ...
+
+    def pages(self) -> Iterator[list[StoredBlob]]:
+        """Yield every blob of every federation, in pages, in no order.
+
+        What is stored or deleted meanwhile may or may not be seen. What is not named like a blob
+        of ours is left out.
+        """
+        ...
+
+    def require_usable(self) -> None:
+        """Look at the store without writing to it.
+
+        Raises:
+            StorageFullError: it can be read, and takes no more.
+            StorageUnavailableError: it does not answer.
+        """
         ...
 
     def sweep_incoming(self, now: datetime) -> int:
@@ -116,12 +152,13 @@ def chunks(
 
 
 def require_reachable(artifacts: Artifacts) -> None:
-    """Ask the store for a blob that nobody has: cheap, and it writes nothing.
+    """Look at the store without writing to it; one without room can be reached.
 
     Raises:
         StorageUnavailableError: the store does not answer.
     """
-    artifacts.stat(_PROBE_FEDERATION, "0" * 64)
+    with contextlib.suppress(StorageFullError):
+        artifacts.require_usable()
 
 
 def probe(artifacts: Artifacts) -> None:
@@ -132,16 +169,16 @@ def probe(artifacts: Artifacts) -> None:
     """
     content = secrets.token_bytes(32)  # its own digest, so that probes do not meet
     digest = hashlib.sha256(content).hexdigest()
-    with artifacts.begin(_PROBE_FEDERATION) as writer:
+    with artifacts.begin(PROBE_FEDERATION) as writer:
         writer.write(content)
         writer.commit(digest)
     try:
-        seen = b"".join(chunks(artifacts, _PROBE_FEDERATION, digest))
+        seen = b"".join(chunks(artifacts, PROBE_FEDERATION, digest))
     except ArtifactMissingError as error:
         raise StorageUnavailableError(
             "the artifact store does not show a blob just written to it"
         ) from error
-    artifacts.delete(_PROBE_FEDERATION, digest)
+    artifacts.delete(PROBE_FEDERATION, digest)
     if seen != content:
         raise StorageUnavailableError("the artifact store gave back other bytes than it was given")
 
@@ -155,6 +192,16 @@ def blob_key(federation_id: UUID, digest: str) -> str:
     if not _DIGEST.fullmatch(digest):
         raise ValueError(f"digest {digest[:80]!r} is not 64 lower-case hex characters")
     return f"{federation_id.hex}/{digest[:2]}/{digest}"
+
+
+def blob_of_key(key: str) -> tuple[UUID, str] | None:
+    """Return the federation and the digest of a blob's relative path; None for any other path."""
+    federation, _, digest = key.partition("/")
+    digest = digest.rpartition("/")[2]
+    if not _FEDERATION.fullmatch(federation) or not _DIGEST.fullmatch(digest):
+        return None
+    federation_id = UUID(federation)
+    return (federation_id, digest) if key == blob_key(federation_id, digest) else None
 
 
 def require_within(size: int, buffer: memoryview, offset: int) -> None:

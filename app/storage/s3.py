@@ -15,7 +15,7 @@ child, and use it in no parent.
 import os
 import re
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -29,8 +29,21 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from app.domain.errors import ArtifactMissingError, DigestMismatchError, StorageUnavailableError
-from app.storage.artifacts import READ_AHEAD_BYTES, BlobReader, blob_key, require_within
+from app.domain.errors import (
+    ArtifactMissingError,
+    DigestMismatchError,
+    StorageFullError,
+    StorageUnavailableError,
+)
+from app.storage.artifacts import (
+    PAGE_BLOBS,
+    READ_AHEAD_BYTES,
+    BlobReader,
+    StoredBlob,
+    blob_key,
+    blob_of_key,
+    require_within,
+)
 from app.storage.staging import BlobWriter, disk_errors
 
 if TYPE_CHECKING:
@@ -89,8 +102,9 @@ class S3Artifacts:
 
     store: S3Store
 
-    def begin(self, federation_id: UUID) -> BlobWriter:
+    def begin(self, federation_id: UUID, *, expected_bytes: int = 0) -> BlobWriter:
         """Start a blob in a file without a name, which the kernel frees if we are killed."""
+        del expected_bytes  # the bucket does not tell what is free
         folder = Path(tempfile.gettempdir())
         with disk_errors("begin a blob", folder):
             file = tempfile.TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115 -- it has an owner
@@ -103,6 +117,7 @@ class S3Artifacts:
         """Open a blob for ranged reads."""
         size = self.stat(federation_id, digest)
         if size is None:
+            self.require_usable()  # a HEAD answers 404 for a missing bucket, too
             raise ArtifactMissingError(
                 f"artifact {digest} is not stored in federation {federation_id}"
             )
@@ -122,6 +137,28 @@ class S3Artifacts:
         key = blob_key(federation_id, digest)
         with _bucket_errors("delete a blob"):
             obstore.delete(self.store, key)
+
+    def pages(self) -> Iterator[list[StoredBlob]]:
+        """Yield the bucket's blobs, a page of its own listing at a time."""
+        with _bucket_errors("list blobs"):
+            listing = obstore.list(self.store, chunk_size=PAGE_BLOBS)
+        while True:
+            with _bucket_errors("list blobs"):
+                objects = next(listing, None)
+            if objects is None:
+                return
+            page: list[StoredBlob] = []
+            for found in objects:
+                named = blob_of_key(found["path"])
+                if named is not None:
+                    page.append(StoredBlob(*named, found["size"], found["last_modified"]))
+            if page:
+                yield page
+
+    def require_usable(self) -> None:
+        """Ask for the first page of the listing: unlike a HEAD, that tells of a missing bucket."""
+        with _bucket_errors("list blobs"):
+            next(obstore.list(self.store, chunk_size=1), None)
 
     def sweep_incoming(self, now: datetime) -> int:
         """Return 0: the kernel frees local files, the bucket's lifecycle rule its parts."""
@@ -204,7 +241,9 @@ def _bucket_errors(action: str) -> Generator[None]:
     try:
         yield
     except (BaseError, FileNotFoundError) as error:
-        raise StorageUnavailableError(f"the bucket could not {action}: {_reason(error)}") from error
+        reason = _reason(error)
+        kind = StorageFullError if reason.startswith("507") else StorageUnavailableError
+        raise kind(f"the bucket could not {action}: {reason}") from error
 
 
 def _reason(error: Exception) -> str:

@@ -20,8 +20,7 @@ from hansa.client import ENDED, HansaClient
 from hansa_core import wire
 from hansa_core.states import RoundKind, TaskState
 
-WAIT_SECONDS = 1.0  # progress is no event: look at least so often
-BETWEEN_LOOKS_SECONDS = 0.2
+BETWEEN_LOOKS_SECONDS = 0.5  # not the stream of events: progress is no event
 METRICS = {"loss": "log loss", "accuracy": "accuracy", "roc_auc": "ROC AUC"}
 RESTART_MARK = "; restarting in "
 
@@ -80,12 +79,7 @@ def follow(
             # Looked at before the events: what ended by now has all its events stored.
             view.run = client.run(federation, run_id)
             ended = view.run.state in ENDED
-            events = client.events(
-                federation,
-                after=view.after,
-                run_id=run_id,
-                wait_seconds=0.0 if ended else WAIT_SECONDS,
-            )
+            events = client.events(federation, after=view.after, run_id=run_id)
             view.after = max([view.after, *(event.id for event in events)])
             for text in [*_told(events, view.names), *restarts.new()]:
                 console.print(Text(text, style="yellow"), soft_wrap=True)

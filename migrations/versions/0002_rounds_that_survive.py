@@ -63,6 +63,7 @@ def upgrade() -> None:
         sa.Column("enabled", sa.Boolean(), nullable=False),
         sa.Column("cursor", sa.BigInteger(), nullable=False),
         sa.Column("failures", sa.BigInteger(), nullable=False),
+        sa.Column("failing_since", sa.DateTime(timezone=True), nullable=True),
         sa.Column("next_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("last_error", sa.Text(), nullable=True),
         sa.Column("last_success_at", sa.DateTime(timezone=True), nullable=True),
@@ -150,6 +151,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("receipt_id", name=op.f("pk_receipt_holds")),
     )
     op.add_column("artifacts", sa.Column("purged_at", sa.DateTime(timezone=True), nullable=True))
+    for table in ("updates", "checkpoints"):  # what names an artifact
+        op.create_index(f"ix_{table}_federation_id_digest", table, ["federation_id", "digest"])
     op.add_column(
         "federations",
         sa.Column("retention", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
@@ -182,6 +185,7 @@ def upgrade() -> None:
     )
     op.add_column("runs", sa.Column("active_since", sa.DateTime(timezone=True), nullable=True))
     op.create_foreign_key(op.f("fk_runs_parent_run_id"), "runs", "runs", ["parent_run_id"], ["id"])
+    op.add_column("sites", sa.Column("admitted_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column(
         "tasks",
         sa.Column("evaluator", sa.Boolean(), server_default=sa.text("false"), nullable=False),
@@ -224,6 +228,7 @@ def downgrade() -> None:
     op.drop_column("tasks", "repeat")
     op.drop_column("tasks", "evaluator")
     op.drop_constraint(op.f("fk_runs_parent_run_id"), "runs", type_="foreignkey")
+    op.drop_column("sites", "admitted_at")
     op.drop_column("runs", "active_since")
     op.drop_column("runs", "active_seconds")
     op.drop_column("runs", "bytes_moved")
@@ -241,6 +246,8 @@ def downgrade() -> None:
     op.drop_column("rounds", "target")
     op.drop_column("rounds", "retry")
     op.drop_column("federations", "retention")
+    op.drop_index("ix_checkpoints_federation_id_digest", table_name="checkpoints")
+    op.drop_index("ix_updates_federation_id_digest", table_name="updates")
     op.drop_column("artifacts", "purged_at")
     op.drop_table("receipt_holds")
     op.drop_table("receipts")

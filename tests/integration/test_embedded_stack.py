@@ -210,7 +210,8 @@ def test_a_lock_left_by_a_dead_process_is_taken_over(tmp_path: Path) -> None:
 def test_the_doctor_names_each_missing_variable(tmp_path: Path) -> None:
     doctor = run_hub("doctor", "--json", HANSA_REDIS_URL="redis://127.0.0.1:1/0")
     assert doctor.returncode == 1
-    assert verdicts(doctor) == {"HANSA_DATABASE_URL": "fail", "HANSA_ARTIFACTS_URL": "fail"}
+    missing = ("HANSA_DATABASE_URL", "HANSA_ARTIFACTS_URL", "HANSA_SIGNING_KEY")
+    assert verdicts(doctor) == dict.fromkeys(missing, "fail")
     dead = run_hub(
         "doctor",
         "--json",
@@ -218,6 +219,7 @@ def test_the_doctor_names_each_missing_variable(tmp_path: Path) -> None:
         HANSA_REDIS_URL="redis://127.0.0.1:1/0",
         HANSA_ARTIFACTS_URL=f"file://{tmp_path}/artifacts",
         HANSA_PUBLIC_URL="http://127.0.0.1:1",
+        HANSA_SIGNING_KEY="A" * 43,
     )
     found = verdicts(dead)
     failed = {check for check, verdict in found.items() if verdict == "fail"}
@@ -229,14 +231,19 @@ def test_the_doctor_names_each_missing_variable(tmp_path: Path) -> None:
 def test_a_part_started_without_its_settings_names_them(command: str) -> None:
     part = run_hub(command, HANSA_REDIS_URL="redis://127.0.0.1:1/0")
     assert part.returncode == 1
-    for name in ("HANSA_DATABASE_URL", "HANSA_ARTIFACTS_URL"):
+    for name in ("HANSA_DATABASE_URL", "HANSA_ARTIFACTS_URL", "HANSA_SIGNING_KEY"):
         assert f"{name}: Field required" in part.stderr
     assert "Traceback" not in part.stderr
 
 
 def test_every_process_gets_the_same_addresses() -> None:
     specs = process_specs(
-        database_url="d", redis_url="r", artifacts_url="a", public_url="p", worker_concurrency=3
+        database_url="d",
+        redis_url="r",
+        artifacts_url="a",
+        signing_key="s",
+        public_url="p",
+        worker_concurrency=3,
     )
     assert [spec.name for spec in specs] == ["migrate", "hub", "worker", "beat"]
     assert all(spec.env == specs[0].env for spec in specs)

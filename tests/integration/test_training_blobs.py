@@ -56,6 +56,7 @@ def hub(settings: Settings) -> Generator[tuple[str, psutil.Process]]:
         "HANSA_DATABASE_URL": settings.database_url.get_secret_value(),
         "HANSA_REDIS_URL": settings.redis_url.get_secret_value(),
         "HANSA_ARTIFACTS_URL": settings.artifacts_url,
+        "HANSA_SIGNING_KEY": settings.signing_key.get_secret_value(),
         "HANSA_MAX_ARTIFACT_BYTES": str(HUGE + MIB),
     }
     with listening:

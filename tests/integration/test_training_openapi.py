@@ -21,6 +21,7 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     settings = Settings(
         database_url=SecretStr("postgresql+psycopg://hansa@localhost/hansa"),
         redis_url=SecretStr("redis://localhost:1/0"),
+        signing_key=SecretStr("A" * 43),
         artifacts_url=f"file://{tmp_path_factory.mktemp('artifacts')}",
         log_format="console",
     )

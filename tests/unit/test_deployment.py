@@ -29,6 +29,7 @@ FILLED = {
     "POSTGRES_PASSWORD": "a1",
     "VALKEY_PASSWORD": "b2",
     "S3_SECRET_ACCESS_KEY": "c3",
+    "SIGNING_KEY": "A" * 43,
 }
 
 SPECS = {
@@ -37,6 +38,7 @@ SPECS = {
         database_url="",
         redis_url="",
         artifacts_url="",
+        signing_key="",
         public_url="",
         host="0.0.0.0",  # noqa: S104 -- in a container
     )

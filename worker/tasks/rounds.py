@@ -2,62 +2,99 @@
 
 It may be lost, repeated or late, and the run still ends the same way: the rows in Postgres say
 what is left to do, and `sweep` rings again for every run that is due. So there is no Celery
-retry here; the lease is the one retry mechanism.
+retry here; the lease is the one retry mechanism. `now` is the database's, on every host.
 """
 
 from datetime import timedelta
 from uuid import UUID
 
-from app.domain.clock import utc_now
-from app.domain.errors import UnusableUpdatesError
+import structlog
+
+from app.domain.errors import ArtifactPurgedError, StorageUnavailableError, UnusableUpdatesError
 from app.doorbell import AGGREGATE_ROUND, STEP_RUN, SWEEP
-from app.services import aggregation, housekeeping, rounds
+from app.services import aggregation, housekeeping, retention, rounds
+from app.services.aggregation import AggregationLease
+from app.services.checkpoints import NewBlob
 from worker.celery import celery_app
 from worker.leases import kept
-from worker.runtime import runtime
+from worker.runtime import Runtime, runtime
+
+log = structlog.get_logger()
+
+STORE_RETRY = timedelta(seconds=10)  # after the store failed an aggregation
 
 
 @celery_app.task(name=STEP_RUN)
 def step_run(run_id: str) -> None:
     """Apply every decision that is due for one run."""
     env = runtime()
+    now = env.transactions.now()
+    with env.transactions.begin("forgive_outage") as tx:
+        housekeeping.forgive_outage(tx, now=now, leases=env.leases)
     with env.transactions.begin("step_run") as tx:
-        rounds.step(tx, UUID(run_id), now=utc_now(), online_for=env.online_for)
+        rounds.step(tx, UUID(run_id), now=now, online_for=env.online_for)
 
 
 @celery_app.task(name=AGGREGATE_ROUND)
 def aggregate_round(round_id: str) -> None:
-    """Combine one round's updates into the next checkpoint, under a lease."""
+    """Combine one round's updates into the next checkpoint, under a lease.
+
+    A store that is away or full is nobody's failure: the lease is given back for a while, and no
+    attempt is counted.
+    """
     env = runtime()
     duration = timedelta(seconds=env.settings.aggregation_lease_seconds)
     with env.transactions.begin("lease_aggregation") as tx:
-        lease = aggregation.lease(tx, UUID(round_id), now=utc_now(), duration=duration)
+        lease = aggregation.lease(tx, UUID(round_id), now=env.transactions.now(), duration=duration)
     if lease is None:
         return  # finished, cancelled, given up, or held by another worker
 
     def renew() -> bool:
         with env.transactions.begin("renew_aggregation") as tx:
-            return aggregation.renew(tx, lease, now=utc_now(), duration=duration)
+            return aggregation.renew(tx, lease, now=env.transactions.now(), duration=duration)
 
     try:
         with kept(renew, duration=duration):
             checkpoint = aggregation.aggregate(lease, env.artifacts)
+        _complete(env, lease, checkpoint)
     except UnusableUpdatesError as error:  # a retry would read the same bytes
         with env.transactions.begin("fail_aggregation") as tx:
-            aggregation.fail(tx, lease, reason=str(error), now=utc_now())
-        return
+            aggregation.fail(tx, lease, reason=str(error), now=env.transactions.now())
+    except StorageUnavailableError as error:
+        log.warning("aggregation_delayed", round_id=round_id, error=str(error))
+        with env.transactions.begin("release_aggregation") as tx:
+            not_before = env.transactions.now() + STORE_RETRY
+            aggregation.release(tx, lease, reason=str(error), not_before=not_before)
 
-    with env.transactions.begin("complete_aggregation") as tx:
-        aggregation.complete(tx, lease, checkpoint, now=utc_now(), online_for=env.online_for)
+
+def _complete(env: Runtime, lease: AggregationLease, checkpoint: NewBlob) -> None:
+    try:
+        with env.transactions.begin("complete_aggregation") as tx:
+            aggregation.complete(
+                tx, lease, checkpoint, now=env.transactions.now(), online_for=env.online_for
+            )
+    except ArtifactPurgedError:  # these very bytes were once deleted
+        federation_id = lease.base.federation_id
+        with env.transactions.begin("revive_checkpoint") as tx:
+            retention.revive(
+                tx, env.artifacts, federation_id, checkpoint, now=env.transactions.now()
+            )
+        with env.transactions.begin("complete_aggregation") as tx:
+            aggregation.complete(
+                tx, lease, checkpoint, now=env.transactions.now(), online_for=env.online_for
+            )
 
 
 @celery_app.task(name=SWEEP)
 def sweep() -> None:
     """Ring for every run that is due, and drop what has expired. Beat calls it."""
     env = runtime()
-    now = utc_now()
+    now = env.transactions.now()
+    with env.transactions.begin("note_sweep") as tx:
+        gap = housekeeping.note_sweep(tx, now=now, leases=env.leases)
+    if gap:
+        log.warning("outage_forgiven", seconds=gap.total_seconds())
     with env.transactions.begin("sweep") as tx:
         for run_id in rounds.due(tx, now=now):
             tx.send(STEP_RUN, run_id)
         housekeeping.drop_expired(tx, now=now)
-    env.artifacts.sweep_incoming(now)

@@ -5,19 +5,22 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response, status
 
 from app.api import blobs
-from app.api.dependencies import Access, ArtifactsDep, Now, SettingsDep, TransactionsDep
+from app.api.dependencies import Access, ArtifactsDep, SettingsDep, TransactionsDep
 from app.api.problems import problems
 from app.domain.errors import (
     ArtifactMissingError,
+    ArtifactPurgedError,
     DigestMismatchError,
     ForbiddenError,
     NotFoundError,
     RangeNotSatisfiableError,
+    StorageFullError,
+    StorageUnavailableError,
     TooLargeError,
     UpdateRefusedError,
 )
 from app.domain.permissions import Action
-from app.services import checkpoints
+from app.services import audit, checkpoints
 from hansa_core import wire
 
 router = APIRouter(prefix="/v1/federations/{federation}/artifacts", tags=["artifacts"])
@@ -41,7 +44,13 @@ DOWNLOAD = {
     status_code=status.HTTP_201_CREATED,
     openapi_extra=UPLOAD_BODY,
     responses=problems(
-        NotFoundError, ForbiddenError, TooLargeError, UpdateRefusedError, DigestMismatchError
+        NotFoundError,
+        ForbiddenError,
+        TooLargeError,
+        UpdateRefusedError,
+        DigestMismatchError,
+        StorageUnavailableError,
+        StorageFullError,
     ),
 )
 async def upload_artifact(
@@ -52,7 +61,6 @@ async def upload_artifact(
     artifacts: ArtifactsDep,
     transactions: TransactionsDep,
     settings: SettingsDep,
-    now: Now,
 ) -> wire.BlobReceipt:
     """Store a safetensors file under its digest. Repeating it answers 200."""
     access.require(Action.RUN)
@@ -64,9 +72,8 @@ async def upload_artifact(
         expected=None,
         max_bytes=settings.max_artifact_bytes,
     )
-    receipt, created = await transactions.run(
-        "record_artifact",
-        lambda tx: checkpoints.record_artifact(tx, access.federation_id, blob, now=now),
+    receipt, created = await blobs.record(
+        transactions, artifacts, access.federation_id, blob, by=access.actor
     )
     if not created:
         response.status_code = status.HTTP_200_OK
@@ -77,7 +84,13 @@ async def upload_artifact(
     "/{digest}",
     response_class=Response,
     responses={
-        **problems(NotFoundError, ArtifactMissingError, RangeNotSatisfiableError),
+        **problems(
+            NotFoundError,
+            ArtifactMissingError,
+            ArtifactPurgedError,
+            RangeNotSatisfiableError,
+            StorageUnavailableError,
+        ),
         status.HTTP_200_OK: DOWNLOAD,
         status.HTTP_206_PARTIAL_CONTENT: DOWNLOAD,
     },
@@ -94,4 +107,8 @@ def download_artifact(
     access.require(Action.READ)
     with transactions.begin("find_artifact") as tx:
         blob = checkpoints.find_blob(tx, access.federation_id, digest)
-    return blobs.send(request, artifacts, blob, filename=f"{digest[:16]}.safetensors")
+    response = blobs.send(request, artifacts, blob, filename=f"{digest[:16]}.safetensors")
+    if blobs.has_content(request, response):
+        with transactions.begin("note_download", by=access.actor) as tx:
+            audit.note_download(tx, blob, part=request.headers.get("range"))
+    return response

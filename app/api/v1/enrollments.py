@@ -4,7 +4,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Response, status
 
-from app.api.dependencies import Now, SettingsDep, TransactionsDep
+from app.api.dependencies import ClientAddress, Now, SettingsDep, TransactionsDep
 from app.api.problems import problems
 from app.domain.errors import (
     AlreadyExistsError,
@@ -31,11 +31,15 @@ router = APIRouter(prefix="/v1", tags=["enrollment"])
     },
 )
 def enroll(
-    request: wire.SignedEnrollment, transactions: TransactionsDep, now: Now, response: Response
+    request: wire.SignedEnrollment,
+    address: ClientAddress,
+    transactions: TransactionsDep,
+    now: Now,
+    response: Response,
 ) -> wire.SiteView:
     """Redeem an invitation. The same key and name again get the same site, with 200."""
     proven = enrollment.prove_enrollment(request)
-    with transactions.begin("enroll") as tx:
+    with transactions.begin("enroll", by=proven.actor(address)) as tx:
         site, created = enrollment.enroll(tx, proven, now=now)
     if not created:
         response.status_code = status.HTTP_200_OK

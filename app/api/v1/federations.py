@@ -56,7 +56,7 @@ def create_federation(
     now: Now,
 ) -> wire.Federation:
     """Found a federation and own it."""
-    with transactions.begin("create_federation") as tx:
+    with transactions.begin("create_federation", by=principal.actor) as tx:
         return once(
             tx,
             claim,
@@ -82,5 +82,5 @@ def change_federation(
     request: wire.FederationChange, access: Access, transactions: TransactionsDep
 ) -> wire.Federation:
     """Change a federation's settings. For owners."""
-    with transactions.begin("change_federation") as tx:
+    with transactions.begin("change_federation", by=access.actor) as tx:
         return federations.change(tx, access, request)

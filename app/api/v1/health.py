@@ -6,9 +6,8 @@ from redis.exceptions import RedisError
 
 from app.api.dependencies import ArtifactsDep, TransactionsDep
 from app.api.problems import problems
-from app.domain.errors import NotReadyError
+from app.domain.errors import NotReadyError, StorageFullError, StorageUnavailableError
 from app.services import health
-from app.storage.artifacts import require_reachable
 
 router = APIRouter(tags=["operations"])
 
@@ -17,6 +16,7 @@ class Health(BaseModel):
     """What a probe reads."""
 
     status: str
+    detail: str | None = None  # what is wrong, although it can work
 
 
 @router.get("/healthz")
@@ -25,14 +25,21 @@ async def is_alive() -> Health:
     return Health(status="ok")
 
 
-@router.get("/readyz", responses=problems(NotReadyError))
+@router.get("/readyz", responses=problems(NotReadyError, StorageUnavailableError))
 def is_ready(transactions: TransactionsDep, artifacts: ArtifactsDep) -> Health:
-    """Answer ok only when database, broker and artifact store do."""
+    """Answer 200 only when database, broker and artifact store do.
+
+    A store without room takes no uploads, but sites can work, and their uploads are repeated: that
+    is told and no reason to take the hub out of service.
+    """
     with transactions.begin("probe_database") as tx:
         health.require_database(tx)
     try:
         transactions.ringer.ping()
     except (RedisError, OSError) as error:
         raise NotReadyError(f"Redis does not answer: {error}") from error
-    require_reachable(artifacts)
+    try:
+        artifacts.require_usable()
+    except StorageFullError as error:
+        return Health(status="storage-full", detail=str(error))
     return Health(status="ok")

@@ -63,7 +63,7 @@ def create_invitation(
     now: Now,
 ) -> wire.NewInvitation:
     """Make an invitation; its secret is in this answer only. For owners and operators."""
-    with transactions.begin("create_invitation") as tx:
+    with transactions.begin("create_invitation", by=access.actor) as tx:
         return once_secret(
             tx,
             claim,
@@ -82,5 +82,5 @@ def revoke_invitation(
     invitation_id: UUID, access: Access, transactions: TransactionsDep, now: Now
 ) -> None:
     """Make an invitation unusable. Sites that have used it stay."""
-    with transactions.begin("revoke_invitation") as tx:
+    with transactions.begin("revoke_invitation", by=access.actor) as tx:
         invitations.revoke(tx, access, invitation_id, now=now)

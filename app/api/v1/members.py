@@ -49,7 +49,7 @@ def put_member(
     now: Now,
 ) -> wire.Member:
     """Give a person, by id or e-mail address, a role. For owners; the last owner stays one."""
-    with transactions.begin("put_member") as tx:
+    with transactions.begin("put_member", by=access.actor) as tx:
         return federations.put_member(tx, access, person, request, now=now)
 
 
@@ -62,5 +62,5 @@ def put_member(
 )
 def remove_member(person: str, access: Access, transactions: TransactionsDep) -> None:
     """Take a person out of the federation. For owners; the last owner stays."""
-    with transactions.begin("remove_member") as tx:
+    with transactions.begin("remove_member", by=access.actor) as tx:
         federations.remove_member(tx, access, person)

@@ -19,13 +19,15 @@ from app.api.v1.artifacts import DOWNLOAD
 from app.domain.errors import (
     AlreadyExistsError,
     ArtifactMissingError,
+    ArtifactPurgedError,
     ForbiddenError,
     InvalidRequestError,
     NotFoundError,
     RangeNotSatisfiableError,
+    StorageUnavailableError,
 )
 from app.domain.permissions import Action
-from app.services import checkpoints, idempotency
+from app.services import audit, checkpoints, idempotency
 from hansa_core import wire
 
 router = APIRouter(prefix="/v1/federations/{federation}", tags=["models"])
@@ -45,7 +47,7 @@ def create_model(
 ) -> wire.Model:
     """Create an empty model; its first checkpoint fixes its layout."""
     access.require(Action.RUN)
-    with transactions.begin("create_model") as tx:
+    with transactions.begin("create_model", by=access.actor) as tx:
         return idempotency.once(
             tx,
             key,
@@ -80,7 +82,13 @@ def get_model(model: str, access: Access, transactions: TransactionsDep) -> wire
 @router.post(
     "/models/{model}/checkpoints",
     status_code=status.HTTP_201_CREATED,
-    responses=problems(NotFoundError, ForbiddenError, ArtifactMissingError, InvalidRequestError),
+    responses=problems(
+        NotFoundError,
+        ForbiddenError,
+        ArtifactMissingError,
+        ArtifactPurgedError,
+        InvalidRequestError,
+    ),
 )
 def create_checkpoint(
     model: str,
@@ -92,7 +100,7 @@ def create_checkpoint(
 ) -> wire.Checkpoint:
     """Make an uploaded artifact the model's newest checkpoint."""
     access.require(Action.RUN)
-    with transactions.begin("create_checkpoint") as tx:
+    with transactions.begin("create_checkpoint", by=access.actor) as tx:
         return idempotency.once(
             tx,
             key,
@@ -128,7 +136,13 @@ def get_checkpoint(
     "/checkpoints/{checkpoint_id}/content",
     response_class=Response,
     responses={
-        **problems(NotFoundError, ForbiddenError, RangeNotSatisfiableError),
+        **problems(
+            NotFoundError,
+            ForbiddenError,
+            ArtifactPurgedError,
+            RangeNotSatisfiableError,
+            StorageUnavailableError,
+        ),
         status.HTTP_200_OK: DOWNLOAD,
         status.HTTP_206_PARTIAL_CONTENT: DOWNLOAD,
     },
@@ -147,4 +161,10 @@ def download_checkpoint(
         found = checkpoints.get_checkpoint(tx, access.federation_id, checkpoint_id)
         blob = checkpoints.find_blob(tx, access.federation_id, found.digest)
     name = f"round-{found.round_number}" if found.round_number is not None else "base"
-    return blobs.send(request, artifacts, blob, filename=f"{name}.safetensors")
+    response = blobs.send(request, artifacts, blob, filename=f"{name}.safetensors")
+    if blobs.has_content(request, response):
+        with transactions.begin("note_download", by=access.actor) as tx:
+            audit.note_download(
+                tx, blob, checkpoint_id=checkpoint_id, part=request.headers.get("range")
+            )
+    return response

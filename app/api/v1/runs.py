@@ -38,7 +38,7 @@ def create_run(
 ) -> wire.Run:
     """Create a run from a plan. Every wrong field of the plan is reported at once."""
     access.require(Action.RUN)
-    with transactions.begin("create_run") as tx:
+    with transactions.begin("create_run", by=access.actor) as tx:
         return idempotency.once(
             tx,
             key,
@@ -61,18 +61,18 @@ def list_runs(
 
 
 @router.get("/{run_id}", responses=READING)
-def get_run(run_id: UUID, access: Access, transactions: TransactionsDep) -> wire.Run:
+def get_run(run_id: UUID, access: Access, transactions: TransactionsDep, now: Now) -> wire.Run:
     """Return one run; `state_reason` says what it waits for."""
     access.require(Action.READ)
     with transactions.begin("get_run") as tx:
-        return runs.get(tx, access.federation_id, run_id)
+        return runs.get(tx, access.federation_id, run_id, now=now)
 
 
 @router.post("/{run_id}/start", responses=CHANGING)
 def start_run(run_id: UUID, access: Access, transactions: TransactionsDep) -> wire.Run:
     """Queue a draft. Repeating it changes nothing."""
     access.require(Action.RUN)
-    with transactions.begin("start_run") as tx:
+    with transactions.begin("start_run", by=access.actor) as tx:
         return runs.start(tx, access.federation_id, run_id)
 
 
@@ -80,25 +80,81 @@ def start_run(run_id: UUID, access: Access, transactions: TransactionsDep) -> wi
 def cancel_run(run_id: UUID, access: Access, transactions: TransactionsDep, now: Now) -> wire.Run:
     """End a run; its sites stop within one heartbeat. Repeating it changes nothing."""
     access.require(Action.RUN)
-    with transactions.begin("cancel_run") as tx:
+    with transactions.begin("cancel_run", by=access.actor) as tx:
         return runs.cancel(tx, access.federation_id, run_id, by=access.principal.email, now=now)
+
+
+@router.post("/{run_id}/pause", responses=CHANGING)
+def pause_run(
+    run_id: UUID, body: wire.RunPause, access: Access, transactions: TransactionsDep, now: Now
+) -> wire.Run:
+    """Pause a run: when its round is closed, or at once by burning the round."""
+    access.require(Action.RUN)
+    with transactions.begin("pause_run", by=access.actor) as tx:
+        return runs.pause(
+            tx,
+            access.federation_id,
+            run_id,
+            burn=body.round == "burn",
+            by=access.principal.email,
+            now=now,
+        )
+
+
+@router.post("/{run_id}/resume", responses=CHANGING)
+def resume_run(run_id: UUID, access: Access, transactions: TransactionsDep) -> wire.Run:
+    """Let a paused run go on from its latest checkpoint. Repeating it changes nothing."""
+    access.require(Action.RUN)
+    with transactions.begin("resume_run", by=access.actor) as tx:
+        return runs.resume(tx, access.federation_id, run_id)
+
+
+@router.post(
+    "/{run_id}/fork",
+    status_code=status.HTTP_201_CREATED,
+    responses=problems(NotFoundError, ForbiddenError, InvalidRequestError),
+)
+def fork_run(
+    run_id: UUID,
+    body: wire.RunFork,
+    access: Access,
+    transactions: TransactionsDep,
+    key: IdempotencyKey,
+    now: Now,
+) -> wire.Run:
+    """Start a new run from a checkpoint of this one, with a changed plan."""
+    access.require(Action.RUN)
+    with transactions.begin("fork_run", by=access.actor) as tx:
+        return idempotency.once(
+            tx,
+            key,
+            wire.Run,
+            lambda: runs.fork(
+                tx,
+                access.federation_id,
+                run_id,
+                body,
+                user_id=access.principal.user_id,
+                now=now,
+            ),
+        )
 
 
 @router.get("/{run_id}/rounds", responses=READING)
 def list_rounds(
     run_id: UUID, access: Access, transactions: TransactionsDep, page: PageParams
 ) -> wire.Page[wire.Round]:
-    """List rounds, ascending by number."""
+    """List rounds in the order they were opened; one that was held again is there each time."""
     access.require(Action.READ)
     with transactions.begin("list_rounds") as tx:
         found = reports.list_rounds(
             tx,
             access.federation_id,
             run_id,
-            after=page.number() or 0,
+            after=page.id(),
             limit=page.fetch,
         )
-    return page_of(found, page.limit, lambda row: row.number)
+    return page_of(found, page.limit, lambda row: row.id)
 
 
 @router.get("/{run_id}/rounds/{number}", responses=READING)

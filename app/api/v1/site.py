@@ -41,5 +41,5 @@ def rotate_key(
 ) -> wire.SiteView:
     """Replace the site's key. Every access token of the site dies with the old one."""
     proven = enrollment.prove_rotation(site, request)
-    with transactions.begin("rotate_key") as tx:
+    with transactions.begin("rotate_key", by=site.actor) as tx:
         return enrollment.rotate_key(tx, site, proven, now=now)

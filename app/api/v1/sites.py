@@ -76,7 +76,7 @@ def change_site(
 
     It holds from the site's next request on. Doing again what was done changes nothing.
     """
-    with transactions.begin("change_site") as tx:
+    with transactions.begin("change_site", by=access.actor) as tx:
         return sites.change(tx, access, site_id, change, request, presence)
 
 
@@ -92,5 +92,5 @@ def put_site_labels(
     presence: PresenceDep,
 ) -> wire.Site:
     """Replace a site's labels. For owners and operators."""
-    with transactions.begin("put_site_labels") as tx:
+    with transactions.begin("put_site_labels", by=access.actor) as tx:
         return sites.put_labels(tx, access, site_id, request, presence)

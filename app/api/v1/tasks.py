@@ -17,7 +17,6 @@ from app.api.dependencies import (
 )
 from app.api.problems import problems
 from app.api.v1.artifacts import DOWNLOAD, UPLOAD_BODY, DigestPath
-from app.domain.clock import utc_now
 from app.domain.errors import (
     ArtifactMissingError,
     DigestMismatchError,
@@ -30,12 +29,14 @@ from app.domain.errors import (
     SignatureRefusedError,
     SiteNotActiveError,
     SiteRevokedError,
+    StorageFullError,
+    StorageUnavailableError,
     TaskClosedError,
     TooLargeError,
     UpdateConflictError,
     UpdateRefusedError,
 )
-from app.services import answers, checkpoints, tasks
+from app.services import answers, tasks
 from hansa_core import wire
 
 router = APIRouter(
@@ -84,7 +85,12 @@ async def claim_task(
         task = await transactions.run(
             "claim_task",
             lambda tx: tasks.claim(
-                tx, site, body, now=utc_now(), lease_for=lease_for, online_for=online_for
+                tx,
+                site,
+                body,
+                now=transactions.clock.now(),
+                lease_for=lease_for,
+                online_for=online_for,
             ),
         )
         if task is not None:
@@ -114,7 +120,7 @@ def renew_lease(
     "/{task_id}/checkpoint",
     response_class=Response,
     responses={
-        **problems(NotFoundError, RangeNotSatisfiableError),
+        **problems(NotFoundError, RangeNotSatisfiableError, StorageUnavailableError),
         status.HTTP_200_OK: DOWNLOAD,
         status.HTTP_206_PARTIAL_CONTENT: DOWNLOAD,
     },
@@ -143,6 +149,8 @@ def download_task_checkpoint(
         TooLargeError,
         UpdateRefusedError,
         DigestMismatchError,
+        StorageUnavailableError,
+        StorageFullError,
     ),
 )
 async def upload_update(
@@ -154,7 +162,6 @@ async def upload_update(
     artifacts: ArtifactsDep,
     transactions: TransactionsDep,
     settings: SettingsDep,
-    now: Now,
     lease_token: Annotated[UUID, Header(alias="X-Hansa-Lease")],
 ) -> wire.BlobReceipt:
     """Store the update's bytes; wrong tensors, NaN and infinity are refused as they arrive."""
@@ -174,10 +181,7 @@ async def upload_update(
         expected=ticket.layout,
         max_bytes=settings.max_artifact_bytes,
     )
-    receipt, created = await transactions.run(
-        "record_artifact",
-        lambda tx: checkpoints.record_artifact(tx, ticket.federation_id, blob, now=now),
-    )
+    receipt, created = await blobs.record(transactions, artifacts, ticket.federation_id, blob)
     if not created:
         response.status_code = status.HTTP_200_OK
     return receipt

@@ -57,7 +57,7 @@ def create_token(
     now: Now,
 ) -> wire.NewApiToken:
     """Make a token; its secret is in this answer only."""
-    with transactions.begin("create_token") as tx:
+    with transactions.begin("create_token", by=principal.actor) as tx:
         return once_secret(
             tx, claim, lambda: sessions.create_token(tx, principal, request, now=now)
         )
@@ -72,5 +72,5 @@ def revoke_token(
     token_id: UUID, principal: CurrentPerson, transactions: TransactionsDep, now: Now
 ) -> None:
     """Revoke one of one's tokens, at once."""
-    with transactions.begin("revoke_token") as tx:
+    with transactions.begin("revoke_token", by=principal.actor) as tx:
         sessions.revoke_token(tx, principal, token_id, now=now)

@@ -40,7 +40,7 @@ def list_users(
     ),
 )
 def create_user(
-    request: wire.UserCreate, _admin: CurrentAdmin, transactions: TransactionsDep, now: Now
+    request: wire.UserCreate, admin: CurrentAdmin, transactions: TransactionsDep, now: Now
 ) -> wire.User:
     """Add a person. For admins.
 
@@ -48,7 +48,7 @@ def create_user(
     with a password in it would be a gift to whoever reads the database.
     """
     password_hash = hash_password(request.password)
-    with transactions.begin("create_user") as tx:
+    with transactions.begin("create_user", by=admin.actor) as tx:
         return users.create(tx, request, password_hash=password_hash, now=now)
 
 
@@ -79,5 +79,5 @@ def change_user(
     """Change a person: one's own name and password, or for admins anything of anybody."""
     users.require_may_change(principal, user_id, request)  # before the slow hash
     password_hash = None if request.password is None else hash_password(request.password)
-    with transactions.begin("change_user") as tx:
+    with transactions.begin("change_user", by=principal.actor) as tx:
         return users.change(tx, principal, user_id, request, password_hash=password_hash, now=now)

@@ -61,6 +61,7 @@ class Channel(Base):
     enabled: Mapped[bool] = mapped_column(default=True)
     cursor: Mapped[int]
     failures: Mapped[int] = mapped_column(default=0)  # in a row
+    failing_since: Mapped[datetime | None]  # the first of those
     next_at: Mapped[datetime | None]  # not before
     last_error: Mapped[str | None]
     last_success_at: Mapped[datetime | None]

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base
@@ -23,8 +23,8 @@ class Artifact(Base):
     digest: Mapped[str] = mapped_column(primary_key=True)
     size: Mapped[int]  # bytes
     layout: Mapped[list[Any] | None]  # names, dtypes, shapes, when it holds tensors
-    created_at: Mapped[datetime]
-    purged_at: Mapped[datetime | None]  # the bytes are gone, by the retention policy
+    created_at: Mapped[datetime]  # when the bytes were sent, the last time
+    purged_at: Mapped[datetime | None]  # the bytes are gone, or about to be
 
 
 class Model(Base):
@@ -48,6 +48,7 @@ class Checkpoint(Base):
         ForeignKeyConstraint(
             ["federation_id", "digest"], ["artifacts.federation_id", "artifacts.digest"]
         ),
+        Index("ix_checkpoints_federation_id_digest", "federation_id", "digest"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)

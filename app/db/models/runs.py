@@ -129,6 +129,7 @@ class Update(Base):
             ["federation_id", "digest"], ["artifacts.federation_id", "artifacts.digest"]
         ),
         CheckConstraint("num_examples > 0", name="num_examples_positive"),
+        Index("ix_updates_federation_id_digest", "federation_id", "digest"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)

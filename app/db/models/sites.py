@@ -29,6 +29,7 @@ class Site(Base):
     sdk_version: Mapped[str]
     invitation_id: Mapped[UUID] = mapped_column(ForeignKey("invitations.id"))
     enrolled_at: Mapped[datetime]
+    admitted_at: Mapped[datetime | None]  # last approved or reinstated
     last_seen_at: Mapped[datetime | None]
 
 

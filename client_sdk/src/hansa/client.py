@@ -18,17 +18,21 @@ from typing import Any, Self, TypeVar
 from urllib.parse import quote
 from uuid import UUID, uuid4
 
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, JsonValue, SecretStr
 
+from hansa.errors import BadAnswerError, RetryableError, UnreachableError
+from hansa.pages import PAGE, pages
+from hansa.receipts import ReceiptLog
+from hansa.streams import read_messages
 from hansa.transfers import OnBytes, digest_file, download_file, upload_file
 from hansa.transport import FixedToken, Params, RetryPolicy, Transport
 from hansa_core import wire
 from hansa_core.plans import RunPlan
 from hansa_core.states import Role, RunState, Scope
 
-PAGE = 200  # items per request of a listing
-EVENT_WAIT_SECONDS = 25.0  # of one long poll
+STREAM_QUIET_SECONDS = 60.0  # without even a keep-alive: the stream is dead
 ENDED = frozenset({RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED})
+ENDINGS = frozenset(f"run.{state}" for state in ENDED)  # the kinds of a run's last event
 
 ItemT = TypeVar("ItemT", bound=BaseModel)
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
@@ -64,6 +68,10 @@ class HansaClient:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def hub(self) -> wire.Hub:
+        """Return who the hub says it is; no token is needed."""
+        return self._get("/v1/hub", wire.Hub)
 
     # Sessions, tokens and users
 
@@ -128,6 +136,13 @@ class HansaClient:
     def change_federation(self, federation: str, change: wire.FederationChange) -> wire.Federation:
         """Change the fields of a federation that `change` sets."""
         return self._patch(_of(federation), wire.Federation, change)
+
+    def preview_retention(
+        self, federation: str, policy: wire.Retention | None = None
+    ) -> wire.RetentionPreview:
+        """Return what a policy, by default the one in force, would delete now."""
+        path = _of(federation, "retention", "preview")
+        return self._post(path, wire.RetentionPreview, policy)
 
     def members(self, federation: str) -> Iterator[wire.Member]:
         """Yield who may do what in a federation."""
@@ -273,6 +288,34 @@ class HansaClient:
         """Start a run that was created without."""
         return self._post(_of(federation, "runs", run_id, "start"), wire.Run)
 
+    def pause_run(self, federation: str, run_id: UUID, *, burn: bool = False) -> wire.Run:
+        """Pause a run when its round is closed, or at once by burning the round."""
+        message = wire.RunPause(round="burn" if burn else "finish")
+        return self._post(_of(federation, "runs", run_id, "pause"), wire.Run, message)
+
+    def resume_run(self, federation: str, run_id: UUID) -> wire.Run:
+        """Let a paused run go on."""
+        return self._post(_of(federation, "runs", run_id, "resume"), wire.Run)
+
+    def fork_run(
+        self,
+        federation: str,
+        run_id: UUID,
+        name: str,
+        *,
+        round_number: int | None = None,
+        changes: Mapping[str, JsonValue] | None = None,
+        start: bool = True,
+    ) -> wire.Run:
+        """Make a run from the checkpoint of a round (None: the newest), its plan changed.
+
+        `changes` is a JSON merge patch (RFC 7396) of the plan.
+        """
+        message = wire.RunFork(
+            name=name, round_number=round_number, changes=dict(changes or {}), start=start
+        )
+        return self._post(_of(federation, "runs", run_id, "fork"), wire.Run, message)
+
     def cancel_run(self, federation: str, run_id: UUID) -> wire.Run:
         """Stop a run; its finished rounds stay."""
         return self._post(_of(federation, "runs", run_id, "cancel"), wire.Run)
@@ -296,26 +339,47 @@ class HansaClient:
         path = _of(federation, "runs", run_id, "updates")
         return self._pages(path, wire.Update, {"round": round_number})
 
+    def receipts(self, federation: str, run_id: UUID) -> ReceiptLog:
+        """Return a run's signed receipts."""
+        return ReceiptLog(self._transport, federation, run_id)
+
     def events(
-        self,
-        federation: str,
-        *,
-        after: int = 0,
-        run_id: UUID | None = None,
-        wait_seconds: float = 0.0,
+        self, federation: str, *, after: int = 0, run_id: UUID | None = None
     ) -> list[wire.Event]:
-        """Return up to one page of events newer than `after`, waiting for the first of them."""
-        params: Params = {
-            "after": after,
-            "run_id": str(run_id) if run_id else None,
-            "wait_seconds": wait_seconds,
-            "limit": PAGE,
-        }
+        """Return up to one page of events newer than `after`, oldest first."""
+        params: Params = {"after": after, "run_id": str(run_id) if run_id else None, "limit": PAGE}
         path = _of(federation, "events")
-        page = self._transport.call(
-            "GET", path, wire.Page[wire.Event], params=params, wait_seconds=wait_seconds
-        )
-        return page.items
+        return self._transport.call("GET", path, wire.Page[wire.Event], params=params).items
+
+    def stream_events(
+        self, federation: str, *, after: int | None = None, run_id: UUID | None = None
+    ) -> Iterator[wire.Event]:
+        """Yield events newer than `after` as they happen, for ever; None: from now on.
+
+        A cut stream is resumed by the last id: nothing is lost or told twice. A hub that is away
+        for longer than the retries of one call raises RetryableError; go on then with `after` set
+        to the last event's id.
+        """
+        path, attempt = _of(federation, "events", "stream"), 0
+        while True:
+            try:
+                with self._transport.exchange(
+                    "GET",
+                    path,
+                    params={"after": after, "run_id": str(run_id) if run_id else None},
+                    headers={"Accept": "text/event-stream"},
+                    wait_seconds=STREAM_QUIET_SECONDS,
+                ) as response:
+                    for message in read_messages(response.iter_bytes()):
+                        attempt = 0
+                        if message.data:
+                            yield self._transport.parsed(message.data.encode(), wire.Event, path)
+                        if message.id is not None:
+                            after = _event_id(message.id)
+                raise UnreachableError(f"the hub at {self.url} ended the stream of events")
+            except RetryableError as error:
+                attempt += 1
+                self._transport.pause(attempt, error)
 
     def watch(self, federation: str, run_id: UUID, *, after: int = 0) -> Iterator[wire.Event]:
         """Yield a run's events, past and to come, until the run has ended.
@@ -323,16 +387,48 @@ class HansaClient:
         A hub that is away for longer than the retries of one call raises RetryableError; go on
         then with `after` set to the last event's id.
         """
-        while True:
-            # Looked at before the events: what ended by now has all its events stored.
-            ended = self.run(federation, run_id).state in ENDED
-            wait = 0.0 if ended else EVENT_WAIT_SECONDS
-            events = self.events(federation, after=after, run_id=run_id, wait_seconds=wait)
-            for event in events:
-                after = max(after, event.id)
+        # Looked at before the events: what ended by now has all its events stored.
+        if self.run(federation, run_id).state not in ENDED:
+            for event in self.stream_events(federation, after=after, run_id=run_id):
                 yield event
-            if ended and not events:
-                return
+                if event.kind in ENDINGS:
+                    return
+        while events := self.events(federation, after=after, run_id=run_id):
+            yield from events
+            after = events[-1].id
+
+    # Alerts and channels
+
+    def alerts(self, federation: str, *, is_open: bool | None = None) -> Iterator[wire.Alert]:
+        """Yield a federation's alerts, newest first; `is_open`: only open or only resolved ones."""
+        wanted = None if is_open is None else str(is_open).lower()
+        return self._pages(_of(federation, "alerts"), wire.Alert, {"open": wanted})
+
+    def acknowledge_alert(self, federation: str, alert_id: UUID) -> wire.Alert:
+        """Note that I look after an alert."""
+        return self._post(_of(federation, "alerts", alert_id, "acknowledge"), wire.Alert)
+
+    def channels(self, federation: str) -> Iterator[wire.Channel]:
+        """Yield where a federation's events are sent."""
+        return self._pages(_of(federation, "channels"), wire.Channel)
+
+    def create_channel(self, federation: str, message: wire.ChannelCreate) -> wire.NewChannel:
+        """Send events somewhere; a webhook's secret is shown this once."""
+        return self._post(_of(federation, "channels"), wire.NewChannel, message)
+
+    def change_channel(
+        self, federation: str, channel_id: UUID, change: wire.ChannelChange
+    ) -> wire.Channel:
+        """Change the fields of a channel that `change` sets."""
+        return self._patch(_of(federation, "channels", channel_id), wire.Channel, change)
+
+    def remove_channel(self, federation: str, channel_id: UUID) -> None:
+        """Send nothing more to a channel."""
+        self._delete(_of(federation, "channels", channel_id))
+
+    def try_channel(self, federation: str, channel_id: UUID) -> wire.ChannelTest:
+        """Send a channel a message now, and return what became of it."""
+        return self._post(_of(federation, "channels", channel_id, "test"), wire.ChannelTest)
 
     # The plumbing
 
@@ -360,21 +456,19 @@ class HansaClient:
         self._transport.send("DELETE", path)
 
     def _pages(self, path: str, item: type[ItemT], params: Params | None = None) -> Iterator[ItemT]:
-        cursor: str | None = None
-        page_type = wire.Page[item]
-        while True:
-            sent: Params = {**(params or {}), "cursor": cursor, "limit": PAGE}
-            page = self._transport.call("GET", path, page_type, params=sent)
-            yield from page.items
-            cursor = page.next_cursor
-            if cursor is None:
-                return
+        return pages(self._transport, path, item, params)
 
 
 def _of(federation: str, *rest: object) -> str:
     return "/".join(
         ["/v1/federations", *(quote(str(part), safe="") for part in (federation, *rest))]
     )
+
+
+def _event_id(text: str) -> int:
+    if text.isascii() and text.isdigit():
+        return int(text)
+    raise BadAnswerError(f"an event has the id {text[:40]!r}, wanted a number")
 
 
 def _encoded(message: BaseModel, *, exclude_unset: bool = False) -> bytes:

@@ -245,7 +245,9 @@ class _SiteTokens(TokenSource):
                 ) from error
             raise
         token = self._transport.parsed(reply.body, wire.SiteToken, f"POST {path}")
-        life = (token.expires_at - (reply.date or datetime.now(UTC))).total_seconds()
+        life = token.lifetime_seconds
+        if life is None:  # an older hub
+            life = (token.expires_at - (reply.date or datetime.now(UTC))).total_seconds()
         self._renew_at = asked + max(0.0, life) * RENEW_AT
         return token.token
 

@@ -6,9 +6,10 @@ once (`problems_of`), each by its dotted path. `plan_digest` names a plan by its
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Protocol
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from hansa_core.canonical import canonical_json
 
@@ -17,26 +18,105 @@ NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN, description="lower case, digits, '.', '_', '-'")]
 
 
+class CohortChoice(StrEnum):
+    """How a round's sites are taken from those that are eligible."""
+
+    ALL = "all"
+    RANDOM = "random"  # each as likely as the other
+    WEIGHTED = "weighted"  # by the examples of their last update
+    STRATIFIED = "stratified"  # places shared between the values of a label
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class HardwareFloor(_Section):
+    """What a site's machine has to have, by its own report."""
+
+    cpus: int = Field(default=0, ge=0, le=65536)
+    memory_gib: float = Field(default=0, ge=0)
+    gpus: int = Field(default=0, ge=0, le=64)
+
+
 class CohortPlan(_Section):
-    """Who is admitted to a round."""
+    """Who is admitted to a round.
+
+    Eligible is an active site, seen lately, that carries `labels` and has `hardware`. Of the
+    eligible, `choose` takes `size` at random: derived from the plan's seed and the round's number,
+    so anybody can repeat the draw.
+    """
 
     min_sites: int = Field(
         default=2, ge=1, le=10_000, description="fewest sites whose updates make a round"
     )
+    choose: CohortChoice = Field(
+        default=CohortChoice.ALL, description="how a round's sites are taken from the eligible"
+    )
+    size: int | None = Field(
+        default=None, ge=1, le=10_000, description="answers wanted; None: everybody's"
+    )
+    over_select: int = Field(
+        default=0, ge=0, le=10_000, description="ask so many more; the first `size` make the round"
+    )
+    pinned: list[Name] = Field(
+        default_factory=list, max_length=1000, description="sites that are in every round"
+    )
+    stratify_by: str | None = Field(
+        default=None, max_length=64, description="label whose values share the places"
+    )
     labels: dict[str, str] = Field(
         default_factory=dict, max_length=32, description="only sites that carry these labels"
     )
+    hardware: HardwareFloor = HardwareFloor()
+    retries: int = Field(
+        default=0, ge=0, le=1000, description="times that a round short of answers is held again"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.choose is CohortChoice.ALL and self.size is not None:
+            raise ValueError("size needs choose = random, weighted or stratified")
+        if self.choose is not CohortChoice.ALL and self.size is None:
+            raise ValueError(f"choose = {self.choose} needs size, the number of answers wanted")
+        if self.size is not None and self.size < self.min_sites:
+            raise ValueError(f"size {self.size} is below min_sites {self.min_sites}")
+        if self.size is None and self.over_select:
+            raise ValueError("over_select needs size: the answers that close the round")
+        if self.size is not None and len(self.pinned) > self.size + self.over_select:
+            raise ValueError(f"{len(self.pinned)} pinned sites do not fit into size {self.size}")
+        if len(set(self.pinned)) != len(self.pinned):
+            raise ValueError("pinned names a site twice")
+        if (self.choose is CohortChoice.STRATIFIED) != (self.stratify_by is not None):
+            raise ValueError("choose = stratified and stratify_by need each other")
+        return self
 
 
 class DeadlinePlan(_Section):
     """How long things may take."""
 
-    round_seconds: float = Field(
-        default=3600, gt=0, le=30 * 86400, description="from a round's opening to its closing"
+    round_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        le=30 * 86400,
+        description="from a round's opening to its closing; None derives it from past rounds",
+    )
+
+
+class BufferPlan(_Section):
+    """Asynchronous rounds (FedBuff, Nguyen et al. 2022): a round closes when its buffer is full.
+
+    Sites train on whatever checkpoint was newest when they began; an update that is tau rounds old
+    weighs (1 + tau) ** -staleness_exponent.
+    """
+
+    size: int = Field(ge=1, le=10_000, description="updates that make a round (K)")
+    concurrency: int = Field(
+        default=100, ge=1, le=10_000, description="most sites that train at the same time (M)"
+    )
+    staleness_exponent: float = Field(default=0.5, ge=0, le=10)
+    max_staleness: int = Field(
+        default=20, ge=0, le=10_000, description="older work is stopped and refused"
     )
 
 
@@ -55,6 +135,29 @@ class EvaluationPlan(_Section):
         default=1, ge=0, le=10_000, description="evaluate before every n-th round; 0 is never"
     )
     final: bool = Field(default=True, description="one evaluation round after the last round")
+    at_sites: bool = Field(default=True, description="at every site, not only at the evaluators")
+    evaluators: list[Name] = Field(
+        default_factory=list,
+        max_length=100,
+        description="sites with central test data: they evaluate and never train",
+    )
+
+
+class EarlyStopping(_Section):
+    """End training when a metric has stopped improving."""
+
+    metric: str = Field(min_length=1, max_length=64)
+    source: Literal["eval", "train"] = "eval"
+    mode: Literal["min", "max"] = "min"
+    patience: int = Field(default=5, ge=1, le=10_000, description="measurements without a gain")
+    min_delta: float = Field(default=0, ge=0, allow_inf_nan=False)
+
+
+class BudgetPlan(_Section):
+    """What the run may use up. A spent budget completes it with the rounds that it has."""
+
+    seconds: float | None = Field(default=None, gt=0, description="from its start, without pauses")
+    bytes: int | None = Field(default=None, gt=0, description="sent to and received from sites")
 
 
 class RunPlan(_Section):
@@ -63,16 +166,42 @@ class RunPlan(_Section):
     name: Name
     model: Name = Field(description="a model of the federation; its newest checkpoint is the base")
     seed: int = Field(default=0, ge=0, lt=2**63, description="every random choice derives from it")
-    rounds: int = Field(ge=1, le=100_000, description="training rounds")
+    rounds: int = Field(
+        ge=0, le=100_000, description="training rounds; 0 only evaluates the base checkpoint"
+    )
     cohort: CohortPlan = CohortPlan()
     deadlines: DeadlinePlan = DeadlinePlan()
+    buffer: BufferPlan | None = Field(default=None, description="asynchronous rounds")
     strategy: StrategyPlan = StrategyPlan()
     evaluation: EvaluationPlan = EvaluationPlan()
+    early_stopping: EarlyStopping | None = None
+    budget: BudgetPlan = BudgetPlan()
     training: dict[str, JsonValue] = Field(
         default_factory=dict,
         max_length=256,
         description="handed to every site's trainer, which checks it against its own typed config",
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.rounds == 0 and not self.evaluation.final:
+            raise ValueError("a run of 0 rounds only evaluates: it needs evaluation.final = true")
+        if not self.evaluation.at_sites and not self.evaluation.evaluators:
+            raise ValueError("evaluation.at_sites = false needs evaluation.evaluators")
+        both = sorted(set(self.cohort.pinned) & set(self.evaluation.evaluators))
+        if both:
+            raise ValueError(f"pinned sites cannot be evaluators: {', '.join(both)}")
+        stops = self.early_stopping
+        if stops is not None and stops.source == "eval" and not self.evaluation.every:
+            raise ValueError("early_stopping on an eval metric needs evaluation.every above 0")
+        if self.buffer is not None:
+            if self.cohort.choose is not CohortChoice.ALL:
+                raise ValueError("a buffered run asks every eligible site: choose must be all")
+            if self.buffer.size < self.cohort.min_sites:
+                raise ValueError(
+                    f"buffer.size {self.buffer.size} is below min_sites {self.cohort.min_sites}"
+                )
+        return self
 
 
 class ValidationFailure(Protocol):
@@ -102,8 +231,13 @@ def parse_plan(document: Mapping[str, Any]) -> RunPlan:
 
 
 def plan_digest(plan: RunPlan) -> str:
-    """Return the SHA-256 of the plan's canonical JSON, lower-case hex."""
-    return hashlib.sha256(canonical_json(plan.model_dump(mode="json"))).hexdigest()
+    """Return the SHA-256 of the plan's canonical JSON without defaults, lower-case hex.
+
+    A plan keeps its digest when a later version adds a field; so a default never changes, and a new
+    meaning gets a new field.
+    """
+    document = plan.model_dump(mode="json", exclude_defaults=True)
+    return hashlib.sha256(canonical_json(document)).hexdigest()
 
 
 def _say(message: str, kind: str, seen: object) -> str:

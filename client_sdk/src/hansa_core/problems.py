@@ -21,6 +21,19 @@ class RefusalReason(StrEnum):
     WEIGHT_OUT_OF_RANGE = "weight-out-of-range"  # not a number of examples
 
 
+class ChainFault(StrEnum):
+    """What is wrong with an entry of an audit log."""
+
+    CHANGED = "changed"  # its bytes do not have its digest
+    MALFORMED = "malformed"  # its bytes have their digest, but say nothing we know
+    GAP = "gap"  # entries before it are missing
+    REORDERED = "reordered"  # it stands where a later one belongs
+    OTHER_CHAIN = "other-chain"  # it belongs to another federation
+    UNLINKED = "unlinked"  # it does not name the digest of the entry before
+    REPLACED = "replaced"  # it has another digest than somebody kept
+    TRUNCATED = "truncated"  # the log ends before an entry that somebody kept
+
+
 class CoreError(Exception):
     """Base of every expected failure of the kernel."""
 
@@ -75,3 +88,20 @@ class SignatureError(CoreError):
     """A signature that does not verify for this key, purpose and payload."""
 
     slug = "signature-invalid"
+
+
+class ReceiptError(CoreError):
+    """Bytes that are no receipt of a format known here."""
+
+    slug = "receipt-malformed"
+
+
+class BrokenChainError(CoreError):
+    """An audit log that was changed after it was written."""
+
+    slug = "audit-chain-broken"
+
+    def __init__(self, number: int, fault: ChainFault, message: str) -> None:
+        super().__init__(f"entry {number} {message}")
+        self.number = number  # of the first wrong entry
+        self.fault = fault

@@ -34,6 +34,7 @@ class Purpose(StrEnum):
     UPDATE = "update-manifest"  # "this update is mine, and so are these counts"
     EVALUATION = "evaluation-report"  # "these metrics are mine"
     ROTATE = "rotate-key"  # the old key names its successor
+    RECEIPT = "receipt"  # the hub: "this round, or run, went like this"
 
 
 def generate_private_key() -> bytes:

@@ -74,6 +74,7 @@ def settings_for(artifacts_url: str, endpoint: str = "", secret: str = SECRET) -
         database_url=SecretStr("unused"),
         redis_url=SecretStr("unused"),
         artifacts_url=artifacts_url,
+        signing_key=SecretStr("A" * 43),
         s3_endpoint=endpoint,
         s3_access_key_id=KEY_ID,
         s3_secret_access_key=SecretStr(secret),

@@ -7,16 +7,18 @@ from app.domain.permissions import ALL_SCOPES, Action, require_action, require_s
 from hansa_core.states import Role, Scope
 
 MAY = {
-    Role.OWNER: {Action.READ, Action.RUN, Action.ENROLL, Action.GOVERN},
+    Role.OWNER: set(Action),
     Role.OPERATOR: {Action.READ, Action.ENROLL},
     Role.RESEARCHER: {Action.READ, Action.RUN},
-    Role.AUDITOR: {Action.READ},
+    Role.AUDITOR: {Action.READ, Action.AUDIT, Action.HOLD},
 }
 NEEDS = {
     Action.READ: Scope.READ,
+    Action.AUDIT: Scope.READ,
     Action.RUN: Scope.RUNS,
     Action.ENROLL: Scope.SITES,
     Action.GOVERN: Scope.ADMIN,
+    Action.HOLD: Scope.ADMIN,
 }
 
 

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from hansa.cli import retention
 from hansa.cli.output import JsonFlag, print_fields, print_json, print_table, say, when
 from hansa.cli.settings import (
     FederationOption,
@@ -15,6 +16,7 @@ from hansa.cli.settings import (
 from hansa_core import wire
 
 app = typer.Typer(no_args_is_help=True, help="Federations.")
+app.add_typer(retention.app, name="retention")
 
 
 @app.command("list")

@@ -14,6 +14,9 @@ from rich.text import Text
 
 from hansa import __version__
 from hansa.cli import (
+    alerts,
+    audit,
+    channels,
     checkpoints,
     federations,
     invitations,
@@ -25,6 +28,7 @@ from hansa.cli import (
     sites,
     tokens,
     users,
+    verify,
 )
 from hansa.cli.output import errors, out
 from hansa.errors import HansaError
@@ -41,6 +45,7 @@ app = typer.Typer(
     help="Train one model across many data sites without moving the data.",
 )
 session.add_to(app)
+verify.add_to(app)
 app.add_typer(site.app, name="site")
 app.add_typer(federations.app, name="federation")
 app.add_typer(members.app, name="member")
@@ -49,6 +54,9 @@ app.add_typer(sites.app, name="sites")
 app.add_typer(models.app, name="model")
 app.add_typer(checkpoints.app, name="checkpoint")
 app.add_typer(runs.app, name="run")
+app.add_typer(audit.app, name="audit")
+app.add_typer(alerts.app, name="alert")
+app.add_typer(channels.app, name="channel")
 app.add_typer(users.app, name="user")
 app.add_typer(tokens.app, name="token")
 

@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, cast
 
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from hansa.errors import LocalError
 from hansa_core.plans import RunPlan, parse_plan, problems_of
@@ -45,3 +45,34 @@ def read_plan(path: Path) -> RunPlan:
     except ValidationError as error:
         lines = "".join(f"\n  {where}: {message}" for where, message in problems_of(error))
         raise LocalError(f"{path} has wrong fields:{lines}") from error
+
+
+def parse_changes(pairs: list[str] | None) -> dict[str, JsonValue]:
+    """Return `dotted.path=value` texts as a merge patch; values are TOML, or else plain text.
+
+    Raises:
+        LocalError: a text is no pair.
+    """
+    changes: dict[str, JsonValue] = {}
+    for pair in pairs or []:
+        path, equals, value = pair.partition("=")
+        names = path.strip().split(".")
+        if not equals or not all(names):
+            raise LocalError(f"{pair!r}: wanted the form path.to.field=value")
+        table = changes
+        for name in names[:-1]:
+            inner = table.setdefault(name, {})
+            if not isinstance(inner, dict):
+                raise LocalError(f"{pair!r}: {name} was set to {inner!r} before")
+            table = inner
+        table[names[-1]] = _value(value.strip())
+    return changes
+
+
+def _value(text: str) -> JsonValue:
+    if text == "null":
+        return None  # takes the field away
+    try:
+        return cast("JsonValue", tomllib.loads(f"value = {text}")["value"])
+    except tomllib.TOMLDecodeError:
+        return text

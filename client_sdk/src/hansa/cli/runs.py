@@ -5,15 +5,17 @@ from typing import Annotated
 from uuid import UUID
 
 import typer
+from pydantic import JsonValue
 
 from hansa.cli.output import JsonFlag, print_fields, print_json, print_table, say, when
-from hansa.cli.plans import read_plan
+from hansa.cli.plans import parse_changes, read_plan
 from hansa.cli.settings import FederationOption, chosen_federation, connect, find_run
 from hansa.cli.watch import sparkline, watch
 from hansa.client import HansaClient
 from hansa.trainer import load_trainer, parse_config
 from hansa.verification import check_update
 from hansa_core import wire
+from hansa_core.plans import parse_plan
 from hansa_core.states import TaskState
 
 app = typer.Typer(no_args_is_help=True, help="Runs.")
@@ -118,6 +120,8 @@ def show_run(
                 ("rounds", f"{found.rounds_completed} of {found.plan.rounds}"),
                 ("plan", found.plan_digest),
                 ("checkpoint", found.latest_checkpoint_id),
+                ("forked from", found.parent_run_id),
+                ("bytes moved", found.bytes_moved),
                 ("created", when(found.created_at)),
                 ("started", when(found.started_at)),
                 ("finished", when(found.finished_at)),
@@ -163,6 +167,96 @@ def check_updates(
         raise typer.Exit(1)
 
 
+@app.command("pause")
+def pause_run(
+    run: RunArgument,
+    federation: FederationOption = None,
+    burn: Annotated[
+        bool, typer.Option("--burn", help="At once: the open round is held again later.")
+    ] = False,
+) -> None:
+    """Pause a run when its round is closed."""
+    with connect() as client:
+        slug = chosen_federation(client, federation)
+        paused = client.pause_run(slug, find_run(client, slug, run).id, burn=burn)
+    if paused.pausing:
+        say(f"run {paused.name} pauses when its round is closed: {paused.state_reason}")
+    else:
+        say(f"run {paused.name} is {paused.state}")
+
+
+@app.command("resume")
+def resume_run(run: RunArgument, federation: FederationOption = None) -> None:
+    """Let a paused run go on from its latest checkpoint."""
+    with connect() as client:
+        slug = chosen_federation(client, federation)
+        resumed = client.resume_run(slug, find_run(client, slug, run).id)
+    say(f"run {resumed.name} is {resumed.state}")
+
+
+@app.command("fork")
+def fork_run(
+    run: RunArgument,
+    name: Annotated[str, typer.Option(help="Name of the new run.")],
+    federation: FederationOption = None,
+    number: Annotated[
+        int | None,
+        typer.Option("--round", min=0, help="From this round's checkpoint; 0 is the base."),
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change the plan: training.lr=0.01 (null takes away)."),
+    ] = None,
+    start: Annotated[bool, typer.Option(help="Start it at once.")] = True,
+    *,
+    as_json: JsonFlag = False,
+) -> None:
+    """Make a new run from a checkpoint of another, with a changed plan."""
+    with connect() as client:
+        slug = chosen_federation(client, federation)
+        forked = client.fork_run(
+            slug,
+            find_run(client, slug, run).id,
+            name,
+            round_number=number,
+            changes=parse_changes(changes),
+            start=start,
+        )
+    if as_json:
+        print_json(forked)
+    else:
+        say(f"run {forked.name} is {forked.state}: {forked.id}")
+
+
+@app.command("evaluate")
+def evaluate_model(
+    model: Annotated[str, typer.Argument(help="Name of the model.")],
+    federation: FederationOption = None,
+    checkpoint: Annotated[
+        UUID | None, typer.Option(help="Which one, instead of the newest.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the run.")] = "evaluation",
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="More of the plan: training.batch_size=64.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--watch", help="Watch it.")] = False,
+    *,
+    as_json: JsonFlag = False,
+) -> None:
+    """Evaluate a checkpoint on every site's held-out data, without training."""
+    asked: dict[str, JsonValue] = {"name": name, "model": model, "rounds": 0}
+    plan = parse_plan({**asked, **parse_changes(changes)})
+    with connect() as client:
+        slug = chosen_federation(client, federation)
+        run = client.create_run(slug, plan, checkpoint_id=checkpoint)
+        if as_json:
+            print_json(run)
+        else:
+            say(f"run {run.name} is {run.state}: {run.id}")
+        if follow:
+            raise typer.Exit(watch(client, slug, run.id))
+
+
 @app.command("cancel")
 def cancel_run(run: RunArgument, federation: FederationOption = None) -> None:
     """Stop a run; its finished rounds and their checkpoints stay."""
@@ -173,9 +267,10 @@ def cancel_run(run: RunArgument, federation: FederationOption = None) -> None:
 
 
 def _show_rounds(client: HansaClient, federation: str, run: wire.Run) -> None:
-    rounds = [
-        client.round(federation, run.id, item.number) for item in client.rounds(federation, run.id)
-    ]
+    listed = list(client.rounds(federation, run.id))
+    last_tries = {item.number: item.id for item in listed}
+    rounds = [client.round(federation, run.id, number) for number in last_tries]
+    burnt = [item for item in listed if item.id not in last_tries.values()]
     say("")
     print_table(
         ("ROUND", "KIND", "STATE", "ANSWERS", "CLOSED", "REASON"),
@@ -192,6 +287,11 @@ def _show_rounds(client: HansaClient, federation: str, run: wire.Run) -> None:
         ),
         empty="no rounds yet",
     )
+    for item in burnt:
+        say(f"round {item.number} was held before: {item.state}, {item.state_reason}", style="dim")
+    for item in rounds:
+        for excluded in item.excluded:
+            say(f"round {item.number} without {excluded.site}: {excluded.reason}", style="dim")
     for item in rounds:
         for task in item.tasks:
             if task.state is TaskState.FAILED:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from hansa.cli.hub_keys import pin_at_login
 from hansa.cli.output import JsonFlag, errors, print_json, say
 from hansa.cli.settings import Config, config_path, connect, load_config, save_config
 from hansa.client import HansaClient
@@ -28,8 +29,12 @@ def login(
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password from standard input.")
     ] = False,
+    hub_key: Annotated[
+        str | None,
+        typer.Option(metavar="FINGERPRINT", help="The hub's key, as its operator told you."),
+    ] = None,
 ) -> None:
-    """Log in at a hub and remember the session."""
+    """Log in at a hub and remember the session, and the hub's key."""
     password = (
         sys.stdin.readline(MAX_PASSWORD + 2).rstrip("\r\n")
         if password_stdin
@@ -38,6 +43,7 @@ def login(
     with HansaClient(url) as client:
         if is_plain_and_remote(client.url):
             warn_of_plain_http(client.url)
+        pin_at_login(client, hub_key)
         session = client.login(email, password)
         before = load_config()
         federation = before.federation if before.url == client.url else None

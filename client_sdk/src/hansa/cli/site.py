@@ -1,6 +1,7 @@
 """`hansa site ...`: this machine as a data site."""
 
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +16,7 @@ from hansa.cli.settings import parse_labels
 from hansa.errors import HansaError
 from hansa.failures import Tracebacks
 from hansa.identity import STATE_DIR_VARIABLE, StateDir, default_state_dir, open_state_dir
-from hansa.runner import RunnerEvent, RunnerOptions, SiteRunner
+from hansa.runner import OUTAGE, RunnerEvent, RunnerOptions, SiteRunner
 from hansa.site import SiteClient, enroll, rotate_key
 from hansa.trainer import load_trainer
 from hansa.transport import RetryPolicy, checked_url, is_plain_and_remote
@@ -70,6 +71,9 @@ def run_site(
     ] = Tracebacks.FULL,
     max_tasks: Annotated[int | None, typer.Option(min=1, help="Stop after so many tasks.")] = None,
     once: Annotated[bool, typer.Option("--once", help="Stop after one task.")] = False,
+    longest_pause: Annotated[
+        float, typer.Option(min=0.1, help="Seconds, at most, between tries of a hub that is away.")
+    ] = OUTAGE.max_delay_seconds,
 ) -> None:
     """Work for the federation until stopped: poll for tasks, train, upload."""
     state = open_state_dir(state_dir or default_state_dir())
@@ -78,7 +82,10 @@ def run_site(
         state,
         load_trainer(trainer),
         options=RunnerOptions(
-            device=device, tracebacks=tracebacks, max_tasks=1 if once else max_tasks
+            device=device,
+            tracebacks=tracebacks,
+            max_tasks=1 if once else max_tasks,
+            outage=replace(OUTAGE, max_delay_seconds=longest_pause),
         ),
         on_event=show_event,
     )

@@ -16,18 +16,17 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from hansa.cli.feeds import AWAY, RunFeed
 from hansa.cli.output import errors, out, say
 from hansa.client import ENDED, HansaClient
 from hansa.errors import RetryableError
-from hansa.transport import RetryPolicy
 from hansa_core import wire
 from hansa_core.states import RunState, TaskState
 
 LIVE_WAIT_SECONDS = 1.0  # progress is no event: look at least so often
-LINE_WAIT_SECONDS = 25.0
+LINE_WAIT_SECONDS = 25.0  # why a run waits is no event either
 SPARK_WIDTH = 40  # characters; of a longer history the end
 BARS = "▁▂▃▄▅▆▇█"
-AWAY = RetryPolicy(first_delay_seconds=1.0, max_delay_seconds=15.0)
 
 
 @dataclass(slots=True)
@@ -65,7 +64,7 @@ def exit_code(state: RunState) -> int:
             return 1
         case RunState.CANCELLED:
             return 2
-        case RunState.DRAFT | RunState.QUEUED | RunState.RUNNING:
+        case RunState.DRAFT | RunState.QUEUED | RunState.RUNNING | RunState.PAUSED:
             return 3  # not ended: cannot be seen after watching
         case _:
             assert_never(state)
@@ -82,8 +81,11 @@ def sparkline(values: Sequence[float]) -> str:
 
 def _watch_live(client: HansaClient, federation: str, run_id: UUID) -> wire.Run:
     view = View(client.run(federation, run_id))
-    after, attempt, fresh = 0, 0, True
-    with Live(render(view), console=out, refresh_per_second=4, transient=False) as live:
+    attempt, fresh = 0, True
+    with (
+        RunFeed(client, federation, run_id) as feed,
+        Live(render(view), console=out, refresh_per_second=4, transient=False) as live,
+    ):
         while True:
             try:
                 view.run = client.run(federation, run_id)
@@ -92,11 +94,7 @@ def _watch_live(client: HansaClient, federation: str, run_id: UUID) -> wire.Run:
                 live.update(render(view), refresh=True)
                 if view.run.state in ENDED:
                     return view.run
-                events = client.events(
-                    federation, after=after, run_id=run_id, wait_seconds=LIVE_WAIT_SECONDS
-                )
-                fresh = bool(events)
-                after = max([after, *(event.id for event in events)])
+                fresh = bool(feed.take(LIVE_WAIT_SECONDS))
             except RetryableError as error:
                 attempt += 1
                 view.trouble = f"{error}; trying again"
@@ -105,29 +103,26 @@ def _watch_live(client: HansaClient, federation: str, run_id: UUID) -> wire.Run:
 
 
 def _watch_lines(client: HansaClient, federation: str, run_id: UUID) -> wire.Run:
-    after, attempt = 0, 0
+    attempt = 0
     said: str | None = None
-    while True:
-        try:
-            run = client.run(federation, run_id)
-            state = f"{run.state}, {run.rounds_completed} of {run.plan.rounds} rounds"
-            state += f": {run.state_reason}" if run.state_reason else ""
-            if state != said and run.state not in ENDED:
-                said = state
-                say(state)
-            wait = 0.0 if run.state in ENDED else LINE_WAIT_SECONDS
-            events = client.events(federation, after=after, run_id=run_id, wait_seconds=wait)
-            attempt = 0
-        except RetryableError as error:
-            attempt += 1
-            errors.print(f"{error}; trying again", markup=False)
-            time.sleep(AWAY.delay(attempt, 0.5))
-            continue
-        for event in events:
-            after = max(after, event.id)
-            say(event_line(event))
-        if run.state in ENDED and not events:
-            return run
+    with RunFeed(client, federation, run_id) as feed:
+        while True:
+            try:
+                run = client.run(federation, run_id)
+                state = f"{run.state}, {run.rounds_completed} of {run.plan.rounds} rounds"
+                state += f": {run.state_reason}" if run.state_reason else ""
+                if state != said and run.state not in ENDED:
+                    said = state
+                    say(state)
+                if run.state in ENDED and feed.is_over:
+                    return run
+                for event in feed.take(LINE_WAIT_SECONDS):
+                    say(event_line(event))
+                attempt = 0
+            except RetryableError as error:
+                attempt += 1
+                errors.print(f"{error}; trying again", markup=False)
+                time.sleep(AWAY.delay(attempt, 0.5))
 
 
 def event_line(event: wire.Event) -> str:
@@ -213,6 +208,7 @@ _STYLES = {
     RunState.DRAFT: "dim",
     RunState.QUEUED: "yellow",
     RunState.RUNNING: "cyan",
+    RunState.PAUSED: "yellow",
     RunState.COMPLETED: "green",
     RunState.FAILED: "red",
     RunState.CANCELLED: "magenta",

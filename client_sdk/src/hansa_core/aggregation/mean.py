@@ -3,13 +3,15 @@
 McMahan, Moore, Ramage, Hampson and Agüera y Arcas 2017, "Communication-Efficient Learning of Deep
 Networks from Decentralized Data", Algorithm 1, written over deltas (local minus global):
 
-    w_next = w + sum_k n_k * delta_k / sum_k n_k
+    w_next = w + sum_k s_k * n_k * delta_k / sum_k n_k
+
+where s_k is 1, or what staleness leaves of an asynchronous update (staleness.py).
 
 Invariants
-- The bytes written depend on the base and on the multiset of (weight, update bytes), and on
+- The bytes written depend on the base and on the multiset of (weight, scale, update bytes), and on
   nothing else: not on arrival order, site ids, tile size, threads or the machine. Every element is
   summed in float64 by separately rounded IEEE operations (no BLAS, no fused multiply-add), in the
-  order of (digest, weight), and rounded to its dtype once, at the end.
+  order of (digest, weight, scale), and rounded to its dtype once, at the end.
 - Memory is a few tiles, whatever the model and the number of sites, plus 8 bytes per site and
   tensor for offsets. Files are read into buffers allocated once, never mapped.
 
@@ -55,6 +57,7 @@ class Contribution:
     digest: str  # SHA-256 of the file, lower-case hex
     weight: int  # examples it was trained on, 1 to MAX_WEIGHT
     read: ReadAt
+    scale: float = 1.0  # shrinks the delta, above 0 and at most 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +103,11 @@ def weighted_mean(
     The sink must use or copy the bytes before it returns. `tile_bytes` trades memory for fewer
     reads; it does not change the result.
 
-    Raises AggregationError without contributions; UpdateRefusedError for a weight out of range, a
-    layout other than the base's, or a result that is not finite; TensorFormatError for a file
-    that is none; and what `read` and `sink` raise. What the sink has then seen is to be discarded.
+    Raises AggregationError without contributions; UpdateRefusedError for a weight or scale out of
+    range, a layout other than the base's, or a result that is not finite; TensorFormatError for a
+    file that is none; and what `read` and `sink` raise. What the sink then has is to be discarded.
     """
-    ordered = sorted(contributions, key=lambda c: (c.digest, c.weight))
+    ordered = sorted(contributions, key=lambda c: (c.digest, c.weight, c.scale))
     _check_weights(ordered)
     base_header = read_header(base.read)
     layout = base_header.layout
@@ -136,6 +139,12 @@ def _check_weights(contributions: Sequence[Contribution]) -> None:
                 RefusalReason.WEIGHT_OUT_OF_RANGE,
                 f"update {contribution.digest} has weight {weight!r}, "
                 f"wanted an integer from 1 to {MAX_WEIGHT}",
+            )
+        if not 0 < contribution.scale <= 1:  # refuses NaN as well
+            raise UpdateRefusedError(
+                RefusalReason.WEIGHT_OUT_OF_RANGE,
+                f"update {contribution.digest} has scale {contribution.scale!r}, "
+                "wanted above 0 and at most 1",
             )
 
 
@@ -204,7 +213,7 @@ def _sum_span(
             contribution.read(raw.data, offset + start)
             target_t = term_t if index else sum_t
             widen(raw, span.dtype, target_t)
-            target_t *= float(contribution.weight)
+            target_t *= contribution.weight * contribution.scale
             if index:
                 sum_t += term_t
         sum_t /= total

@@ -1,5 +1,7 @@
 """Every message between the hub and its clients, used verbatim on both ends."""
 
+from hansa_core.wire.alerts import Alert
+from hansa_core.wire.audit import AuditActor, AuditEntry, AuditHead
 from hansa_core.wire.base import (
     MAX_NUM_EXAMPLES,
     Digest,
@@ -12,6 +14,16 @@ from hansa_core.wire.base import (
     Request,
     Response,
 )
+from hansa_core.wire.channels import (
+    Channel,
+    ChannelChange,
+    ChannelCreate,
+    ChannelKind,
+    ChannelTest,
+    NewChannel,
+    Notification,
+)
+from hansa_core.wire.receipts import HoldRequest, Hub, Receipt, ReceiptHold
 from hansa_core.wire.resources import (
     ApiToken,
     ApiTokenCreate,
@@ -19,6 +31,7 @@ from hansa_core.wire.resources import (
     Checkpoint,
     CheckpointCreate,
     Event,
+    Exclusion,
     Federation,
     FederationChange,
     FederationCreate,
@@ -36,6 +49,8 @@ from hansa_core.wire.resources import (
     RoundDetail,
     Run,
     RunCreate,
+    RunFork,
+    RunPause,
     Session,
     Site,
     SiteLabels,
@@ -46,6 +61,7 @@ from hansa_core.wire.resources import (
     UserChange,
     UserCreate,
 )
+from hansa_core.wire.retention import Retention, RetentionPreview
 from hansa_core.wire.sites import (
     MAX_ERROR,
     MAX_TRACEBACK,
@@ -75,12 +91,21 @@ from hansa_core.wire.sites import (
 )
 
 __all__ = [
+    "Alert",
     "ApiToken",
     "ApiTokenCreate",
     "Artifact",
+    "AuditActor",
+    "AuditEntry",
+    "AuditHead",
     "BlobReceipt",
     "Challenge",
     "ChallengeAnswer",
+    "Channel",
+    "ChannelChange",
+    "ChannelCreate",
+    "ChannelKind",
+    "ChannelTest",
     "Checkpoint",
     "CheckpointCreate",
     "CheckpointRef",
@@ -90,6 +115,7 @@ __all__ = [
     "Evaluation",
     "EvaluationReport",
     "Event",
+    "Exclusion",
     "Federation",
     "FederationChange",
     "FederationCreate",
@@ -97,6 +123,8 @@ __all__ = [
     "Hardware",
     "Heartbeat",
     "HeartbeatReply",
+    "HoldRequest",
+    "Hub",
     "Invitation",
     "InvitationCreate",
     "KeyRotation",
@@ -113,17 +141,25 @@ __all__ = [
     "Model",
     "ModelCreate",
     "NewApiToken",
+    "NewChannel",
     "NewInvitation",
+    "Notification",
     "NumExamples",
     "Page",
     "Problem",
     "Progress",
+    "Receipt",
+    "ReceiptHold",
     "Request",
     "Response",
+    "Retention",
+    "RetentionPreview",
     "Round",
     "RoundDetail",
     "Run",
     "RunCreate",
+    "RunFork",
+    "RunPause",
     "Session",
     "SignedEnrollment",
     "SignedEvaluation",

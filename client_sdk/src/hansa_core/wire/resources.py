@@ -1,6 +1,7 @@
 """Messages between people's clients (CLI, UI, scripts) and the hub: the /v1 resources."""
 
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 from pydantic import Field, JsonValue, SecretStr
@@ -16,6 +17,7 @@ from hansa_core.states import (
     TaskState,
 )
 from hansa_core.wire.base import Digest, Labels, Request, Response
+from hansa_core.wire.retention import Retention
 from hansa_core.wire.sites import Hardware, Progress
 
 Email = Field(min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")
@@ -85,6 +87,7 @@ class FederationChange(Request):
     name: str | None = Field(default=None, min_length=1, max_length=200)
     description: str | None = Field(default=None, max_length=5000)
     requires_approval: bool | None = None
+    retention: Retention | None = None  # replaces the policy; one without rules keeps everything
 
 
 class Federation(Response):
@@ -93,6 +96,7 @@ class Federation(Response):
     name: str
     description: str
     requires_approval: bool
+    retention: Retention = Retention()
     created_at: datetime
     my_role: Role | None = None
 
@@ -196,6 +200,19 @@ class RunCreate(Request):
     start: bool = True
 
 
+class RunPause(Request):
+    round: Literal["finish", "burn"] = "finish"  # burn: cancel the open round, hold it again later
+
+
+class RunFork(Request):
+    """A new run from a checkpoint of another, with a changed plan."""
+
+    name: Name
+    round_number: int | None = Field(default=None, ge=0)  # its checkpoint; 0 the base, None newest
+    changes: dict[str, JsonValue] = Field(default_factory=dict)  # JSON merge patch (RFC 7396)
+    start: bool = True
+
+
 class Run(Response):
     id: UUID
     federation_id: UUID
@@ -208,6 +225,10 @@ class Run(Response):
     base_checkpoint_id: UUID
     latest_checkpoint_id: UUID
     rounds_completed: int
+    parent_run_id: UUID | None = None  # forked from
+    pausing: bool = False  # pauses when its round is closed
+    bytes_moved: int = 0  # to and from sites, by closed rounds
+    active_seconds: float = 0  # pauses left out
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -219,6 +240,8 @@ class TaskView(Response):
     id: UUID
     site_id: UUID
     site_name: str
+    evaluator: bool = False  # evaluates beside a training round; no part of its threshold
+    repeat: int = 1  # a buffered round may ask a site more than once
     state: TaskState
     state_reason: str | None
     traceback: str | None
@@ -232,15 +255,25 @@ class TaskView(Response):
     finished_at: datetime | None
 
 
+class Exclusion(Response):
+    """A site that a round did not ask, and why."""
+
+    site: str
+    reason: str
+
+
 class Round(Response):
     id: UUID
     run_id: UUID
     number: int
+    retry: int = 0  # how often that number was burnt or failed before
     kind: RoundKind
     state: RoundState
     state_reason: str | None
     base_checkpoint_id: UUID
     checkpoint_id: UUID | None  # what it produced
+    threshold: int = 1  # fewest answers that make it
+    target: int | None = None  # answers that close it at once; None: everybody's
     deadline_at: datetime
     created_at: datetime
     closed_at: datetime | None
@@ -248,6 +281,7 @@ class Round(Response):
 
 class RoundDetail(Round):
     tasks: list[TaskView]
+    excluded: list[Exclusion] = Field(default_factory=list[Exclusion])
 
 
 class MetricPoint(Response):

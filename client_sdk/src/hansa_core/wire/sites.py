@@ -75,6 +75,7 @@ class SiteToken(Response):
 
     token: str
     expires_at: datetime
+    lifetime_seconds: float | None = None  # the same, for whoever's clock is wrong
 
 
 class KeyRotation(Request):

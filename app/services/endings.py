@@ -1,0 +1,187 @@
+"""How rounds and runs end: closed, failed, paused, cancelled. Called with the run's lock held."""
+
+from datetime import datetime
+
+from app.db import metrics as metric_rows
+from app.db import runs as rows
+from app.db import tasks as task_rows
+from app.db.models import Round, Run
+from app.domain.alerts import AlertKind
+from app.domain.errors import IllegalTransitionError
+from app.domain.rounds import Decision, require_legal, weighted_means
+from app.domain.runs import require_legal as require_legal_run
+from app.services import alerts, receipts
+from app.services.transactions import Tx
+from hansa_core.plans import RunPlan
+from hansa_core.states import RoundKind, RoundState, RunState, TaskState
+
+
+def close_round(
+    tx: Tx, run: Run, row: Round, decision: Decision, *, now: datetime, digest: str | None = None
+) -> None:
+    """End a round. A completed buffered round leaves its unfinished tasks to the next ones."""
+    plan = RunPlan.model_validate(run.plan)
+    require_legal(RoundState(row.state), decision.state)
+    row.state = decision.state
+    row.state_reason = decision.reason
+    row.closed_at = now
+    row.lease_token = None
+    row.lease_expires_at = None
+    if decision.state is RoundState.CANCELLED:
+        close_tasks(tx, run, row, TaskState.CANCELLED, str(decision.reason), now=now)
+    elif plan.buffer is None or decision.state is not RoundState.COMPLETED:
+        close_tasks(tx, run, row, TaskState.LATE, "the round closed without this site", now=now)
+    tx.session.flush()
+    run.bytes_moved += task_rows.transferred(tx.session, row.id)
+    if decision.state is RoundState.COMPLETED:
+        _record_means(tx, plan, row)
+    tx.record(
+        f"round.{decision.state}",
+        federation_id=run.federation_id,
+        run_id=run.id,
+        round_number=row.number,
+        reason=decision.reason,
+        digest=digest,
+    )
+    receipts.issue_round(tx, run, row, now=now)
+
+
+def close_tasks(
+    tx: Tx, run: Run, row: Round, state: TaskState, reason: str, *, now: datetime
+) -> None:
+    """End the round's unfinished tasks; the sites learn it with their next heartbeat."""
+    tx.session.flush()
+    for site_id in rows.close_tasks(tx.session, row.id, state=state, reason=reason, now=now):
+        tx.record(
+            f"task.{state}",
+            federation_id=run.federation_id,
+            run_id=run.id,
+            round_number=row.number,
+            site_id=str(site_id),
+            reason=reason,
+        )
+
+
+def cancel_run(tx: Tx, run: Run, *, reason: str, now: datetime) -> None:
+    """Cancel a locked run, its open round and its tasks."""
+    require_legal_run(RunState(run.state), RunState.CANCELLED)
+    current = rows.lock_open_round(tx.session, run.id)
+    if current is not None:
+        close_round(tx, run, current, Decision(RoundState.CANCELLED, reason), now=now)
+    end_run(tx, run, RunState.CANCELLED, reason, now=now)
+
+
+def pause_run(tx: Tx, run: Run, *, burn: bool, by: str, now: datetime) -> None:
+    """Pause a locked run: at once, burning its open round, or when that round is closed.
+
+    Raises:
+        IllegalTransitionError: the run is not started, or over.
+    """
+    reason = f"paused by {by}"
+    current = rows.lock_open_round(tx.session, run.id)
+    if current is not None and not burn:
+        if run.state != RunState.RUNNING:  # pragma: no cover - an open round has a running run
+            raise IllegalTransitionError(f"a {run.state} run cannot be paused")
+        run.pausing = True
+        run.state_reason = reason
+        tx.record("run.pausing", federation_id=run.federation_id, run_id=run.id, reason=reason)
+        return
+    require_legal_run(RunState(run.state), RunState.PAUSED)
+    if current is not None:
+        burnt = Decision(RoundState.CANCELLED, f"{reason}; the round is held again later")
+        close_round(tx, run, current, burnt, now=now)
+        tx.session.flush()
+        rows.close_tasks_of_run(
+            tx.session, run.id, state=TaskState.CANCELLED, reason=reason, now=now
+        )
+    rest_run(tx, run, reason, now=now)
+
+
+def rest_run(tx: Tx, run: Run, reason: str, *, now: datetime) -> None:
+    """Let a run without an open round be paused."""
+    require_legal_run(RunState(run.state), RunState.PAUSED)
+    run.state = RunState.PAUSED
+    run.state_reason = reason
+    run.pausing = False
+    _stop_clock(run, now)
+    tx.record("run.paused", federation_id=run.federation_id, run_id=run.id, reason=reason)
+
+
+def fail_run(tx: Tx, run: Run, row: Round, *, reason: str, now: datetime) -> None:
+    """Fail a round and its run."""
+    close_round(tx, run, row, Decision(RoundState.FAILED, reason), now=now)
+    end_run(tx, run, RunState.FAILED, f"round {row.number}: {reason}", now=now)
+
+
+def end_run(tx: Tx, run: Run, state: RunState, reason: str | None, *, now: datetime) -> None:
+    """End a run without an open round, and whatever its sites still do."""
+    require_legal_run(RunState(run.state), state)
+    tx.session.flush()
+    rows.close_tasks_of_run(
+        tx.session,
+        run.id,
+        state=TaskState.CANCELLED,
+        reason=f"the run is {state}",
+        now=now,
+    )
+    run.state = state
+    run.state_reason = reason
+    run.pausing = False
+    run.finished_at = now
+    _stop_clock(run, now)
+    if state is RunState.FAILED:
+        alerts.raise_alert(
+            tx,
+            AlertKind.RUN_FAILED,
+            federation_id=run.federation_id,
+            subject=str(run.id),
+            message=f"run {run.name} failed: {reason}",
+            run_id=run.id,
+            now=now,
+        )
+    tx.record(f"run.{state}", federation_id=run.federation_id, run_id=run.id, reason=reason)
+    receipts.issue_run(tx, run, now=now)
+
+
+def active_seconds(run: Run, now: datetime) -> float:
+    """Return how long the run has been at work, pauses left out."""
+    since = run.active_since
+    return run.active_seconds + (0.0 if since is None else (now - since).total_seconds())
+
+
+def _stop_clock(run: Run, now: datetime) -> None:
+    run.active_seconds = active_seconds(run, now)
+    run.active_since = None
+
+
+def _record_means(tx: Tx, plan: RunPlan, row: Round) -> None:
+    """Write the mean over sites beside what the sites reported, once, when the round closes.
+
+    Evaluators with central data are no part of it, unless nobody else evaluated.
+    """
+    measured = [("eval", row.number - 1)]
+    if row.kind == RoundKind.TRAIN:
+        measured.append(("train", row.number))
+    central = set(plan.evaluation.evaluators)
+    for kind, number in measured:
+        reports = metric_rows.of_sites(tx.session, row.run_id, kind=kind, round_number=number)
+        at_sites = [report for report in reports if report.site_name not in central]
+        means = weighted_means(
+            (report.metric.name, report.metric.value, report.metric.num_examples)
+            for report in at_sites or reports
+        )
+        metric_rows.put(
+            tx.session,
+            [
+                metric_rows.NewMetric(
+                    run_id=row.run_id,
+                    round_number=number,
+                    kind=kind,
+                    name=name,
+                    site_id=None,
+                    value=value,
+                    num_examples=num_examples,
+                )
+                for name, (value, num_examples) in means.items()
+            ],
+        )

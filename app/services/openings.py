@@ -1,0 +1,247 @@
+"""What a run does next: open a round, ask more sites, wait, rest or end. The run is locked."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from app.db import artifacts as artifact_rows
+from app.db import metrics as metric_rows
+from app.db import runs as rows
+from app.db import tasks as task_rows
+from app.db.models import Round, Run, Site, Task
+from app.domain.cohorts import Candidate, Cohort, Exclusion, Machine, choose_cohort
+from app.domain.deadlines import derive_seconds
+from app.domain.ids import new_id
+from app.domain.runs import NextRound, next_round, require_legal, spent_budget, stagnation
+from app.services.endings import active_seconds, end_run, rest_run
+from app.services.transactions import Tx
+from hansa_core.plans import CohortChoice, RunPlan
+from hansa_core.states import RoundKind, RoundState, RunState, SiteState, TaskState
+
+REMEMBERED_ROUNDS = 5  # what a deadline is derived from
+
+
+def go_on(tx: Tx, run: Run, *, now: datetime, online_for: timedelta) -> None:
+    """Open the next round, say what the run waits for, rest it or complete it."""
+    if run.pausing:
+        rest_run(tx, run, run.state_reason or "paused", now=now)
+        return
+    plan = RunPlan.model_validate(run.plan)
+    run.stop_reason = run.stop_reason or _why_stop(tx, run, plan, now)
+    coming = next_round(
+        plan,
+        rounds_completed=run.rounds_completed,
+        evaluated=rows.has_evaluation_round(tx.session, run.id),
+        stopped=run.stop_reason is not None,
+    )
+    if coming is None:
+        end_run(tx, run, RunState.COMPLETED, run.stop_reason, now=now)
+        return
+    held, failed_tries = rows.count_tries(tx.session, run.id, coming.number)
+    sites = {site.name: site for site in rows.candidates(tx.session, run.federation_id)}
+    cohort = choose_cohort(
+        plan,
+        coming,
+        _candidates(tx, run, plan, [*sites.values()]),
+        online_for=online_for,
+        now=now,
+        failed_tries=failed_tries,
+    )
+    if cohort.waiting_for is not None:
+        run.state_reason = cohort.waiting_for
+        return
+    _set_running(tx, run, now=now)
+    row = _open_round(tx, run, plan, coming, cohort, retry=held, now=now)
+    asked = [(sites[name], False) for name in sorted(cohort.names)]
+    if plan.buffer is not None and coming.kind is RoundKind.TRAIN:
+        asked = []
+        task_rows.adopt_updates(tx.session, run.id, row.id)
+        _stop_stale_work(tx, run, plan, row, now=now)
+    asked += [(sites[name], True) for name in sorted(cohort.evaluators)]
+    _ask(tx, row, [(site.id, evaluator, 1) for site, evaluator in asked], now=now)
+    tx.record(
+        "round.opened",
+        federation_id=run.federation_id,
+        run_id=run.id,
+        round_number=row.number,
+        round_kind=row.kind,
+        retry=row.retry,
+        sites=len(cohort.names | cohort.evaluators),
+        deadline_at=row.deadline_at.isoformat(),
+    )
+    if plan.buffer is not None and coming.kind is RoundKind.TRAIN:
+        refill(tx, run, plan, row, now=now, online_for=online_for)
+
+
+def refill(
+    tx: Tx, run: Run, plan: RunPlan, row: Round, *, now: datetime, online_for: timedelta
+) -> None:
+    """Ask idle sites of a buffered run for updates, as many as may train at once.
+
+    A site that has answered in this round is asked again, with another seed; one that failed in
+    it is not.
+    """
+    assert plan.buffer is not None
+    tx.session.flush()
+    task_rows.adopt_updates(tx.session, run.id, row.id)
+    busy = set(task_rows.busy_sites(tx.session, run.id))
+    places = plan.buffer.concurrency - len(busy)
+    if places <= 0:
+        return
+    coming = NextRound(row.number, RoundKind.TRAIN, evaluate=False, threshold=1)
+    sites = rows.candidates(tx.session, run.federation_id)
+    cohort = choose_cohort(
+        plan,
+        coming,
+        _candidates(tx, run, plan, sites),
+        online_for=online_for,
+        now=now,
+    )
+    asked = task_rows.asked_in_round(tx.session, row.id)
+    idle = [
+        (asked.get(site.id, (0, False))[0], site)
+        for site in sites
+        if site.name in cohort.names
+        and site.id not in busy
+        and not asked.get(site.id, (0, False))[1]
+    ]
+    idle.sort(key=lambda pair: (pair[0], pair[1].name))  # who was asked least comes first
+    _ask(tx, row, [(site.id, False, repeat + 1) for repeat, site in idle[:places]], now=now)
+
+
+def _why_stop(tx: Tx, run: Run, plan: RunPlan, now: datetime) -> str | None:
+    """Return why training ends before the plan's last round, or None."""
+    if run.rounds_completed >= plan.rounds:
+        return None
+    rounds = f"after {run.rounds_completed} of {plan.rounds} rounds"
+    spent = spent_budget(plan.budget, seconds=active_seconds(run, now), moved=run.bytes_moved)
+    if spent is not None:
+        return f"{spent}, {rounds}"
+    if plan.early_stopping is None:
+        return None
+    series = metric_rows.means(
+        tx.session, run.id, kind=plan.early_stopping.source, name=plan.early_stopping.metric
+    )
+    stalled = stagnation(plan.early_stopping, series)
+    return None if stalled is None else f"stopped early, {rounds}: {stalled}"
+
+
+def _candidates(tx: Tx, run: Run, plan: RunPlan, sites: Sequence[Site]) -> list[Candidate]:
+    weighted = plan.cohort.choose is CohortChoice.WEIGHTED
+    examples = rows.last_examples(tx.session, run.id) if weighted else {}
+    return [
+        Candidate(
+            name=site.name,
+            labels=site.labels,
+            last_seen_at=site.last_seen_at,
+            state=SiteState(site.state),
+            machine=_machine(site),
+            examples=examples.get(site.id),
+        )
+        for site in sites
+    ]
+
+
+def _machine(site: Site) -> Machine | None:
+    seen = site.hardware
+    if seen is None:
+        return None
+    return Machine(seen["cpus"], seen["memory_bytes"], len(seen["gpus"]))
+
+
+def _set_running(tx: Tx, run: Run, *, now: datetime) -> None:
+    if run.state == RunState.QUEUED:
+        require_legal(RunState(run.state), RunState.RUNNING)
+        run.state = RunState.RUNNING
+        kind = "run.started" if run.started_at is None else "run.resumed"
+        run.started_at = run.started_at or now
+        run.active_since = now
+        tx.record(kind, federation_id=run.federation_id, run_id=run.id)
+    run.state_reason = None
+
+
+def _open_round(
+    tx: Tx,
+    run: Run,
+    plan: RunPlan,
+    coming: NextRound,
+    cohort: Cohort,
+    *,
+    retry: int,
+    now: datetime,
+) -> Round:
+    buffered = plan.buffer is not None and coming.kind is RoundKind.TRAIN
+    row = Round(
+        id=new_id(),
+        run_id=run.id,
+        number=coming.number,
+        retry=retry,
+        kind=coming.kind,
+        state=RoundState.COLLECTING,
+        base_checkpoint_id=run.latest_checkpoint_id,
+        threshold=coming.threshold,
+        target=plan.buffer.size if plan.buffer and buffered else cohort.target,
+        excluded=[_exclusion(item) for item in cohort.excluded],
+        evaluate=coming.evaluate and plan.evaluation.at_sites,
+        deadline_at=_deadline(tx, run, plan, len(cohort.names), now=now),
+        attempts=0,
+        created_at=now,
+    )
+    tx.session.add(row)
+    tx.session.flush()
+    return row
+
+
+def _exclusion(item: Exclusion) -> dict[str, object]:
+    return {"site": item.site, "reason": item.reason, "drawn_against": item.drawn_against}
+
+
+def _deadline(tx: Tx, run: Run, plan: RunPlan, sites: int, *, now: datetime) -> datetime:
+    """Return when the round closes whatever came; never after the time budget's end."""
+    seconds = plan.deadlines.round_seconds
+    if seconds is None:
+        past = rows.answer_seconds(
+            tx.session, run.id, after=run.rounds_completed - REMEMBERED_ROUNDS
+        )
+        size = artifact_rows.checkpoint_size(tx.session, run.latest_checkpoint_id)
+        seconds = derive_seconds(past, transfer_bytes=2 * size * sites)
+    if plan.budget.seconds is not None:
+        seconds = min(seconds, max(0.0, plan.budget.seconds - active_seconds(run, now)))
+    return now + timedelta(seconds=seconds)
+
+
+def _ask(tx: Tx, row: Round, sites: list[tuple[UUID, bool, int]], *, now: datetime) -> None:
+    """Open a task for each (site, evaluator, repeat)."""
+    tx.session.add_all(
+        Task(
+            id=new_id(),
+            round_id=row.id,
+            site_id=site_id,
+            evaluator=evaluator and row.kind == RoundKind.TRAIN,
+            repeat=repeat,
+            state=TaskState.OPEN,
+            attempts=0,
+            created_at=now,
+        )
+        for site_id, evaluator, repeat in sites
+    )
+    tx.ring(*(site_id for site_id, _, _ in sites))
+
+
+def _stop_stale_work(tx: Tx, run: Run, plan: RunPlan, row: Round, *, now: datetime) -> None:
+    """End tasks of a buffered run that began too many checkpoints ago."""
+    assert plan.buffer is not None
+    tx.session.flush()
+    oldest = row.number - plan.buffer.max_staleness
+    reason = f"more than {plan.buffer.max_staleness} rounds old: begin again from the newest"
+    for site_id in rows.close_tasks_of_run(
+        tx.session, run.id, state=TaskState.LATE, reason=reason, now=now, below=oldest
+    ):
+        tx.record(
+            "task.late",
+            federation_id=run.federation_id,
+            run_id=run.id,
+            round_number=row.number,
+            site_id=str(site_id),
+            reason=reason,
+        )
