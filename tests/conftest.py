@@ -23,10 +23,18 @@ SIGNING_KEY = encode_base64(bytes(range(32)))  # the hub's, in every test
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
-    """The URL of a server for this test process."""
+def postgres_server(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Generator[postgres.PostgresServer]:
+    """A server for this test process."""
     with postgres.running(tmp_path_factory.mktemp("postgres"), ephemeral=True) as server:
-        yield server.url
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres_server: postgres.PostgresServer) -> str:
+    """The URL of a server for this test process."""
+    return postgres_server.url
 
 
 @pytest.fixture(scope="session")

@@ -171,6 +171,7 @@ def plans(draw: st.DrawFn) -> RunPlan:
 handles: Bundle[Handle] = Bundle("handles")
 leases: Bundle[Lease] = Bundle("leases")
 contents = st.integers(1, 3)
+RARELY = st.sampled_from([False] * 7 + [True])
 
 
 class RoundMachine(RuleBasedStateMachine):
@@ -251,9 +252,18 @@ class RoundMachine(RuleBasedStateMachine):
         assert self.world.fail(handle) == expected
 
     @rule(content=contents)
-    def everybody_online_works(self, content: int) -> None:
-        self.everybody_works(content)
+    def everybody_works(self, content: int) -> None:
+        self.work(content)
+
+    @rule(content=contents)
+    def a_round_goes_well(self, content: int) -> None:
+        for name in self.names:
+            if self.is_active(name):
+                self.world.seen(name)
         self.world.step()
+        self.work(content)
+        self.world.step()
+        self.a_round_is_summed()
 
     # The clock and the workers
 
@@ -297,8 +307,8 @@ class RoundMachine(RuleBasedStateMachine):
         if lease is not None:
             self.finish(lease)
 
-    @rule(lease=leases, hit=st.sampled_from([False, False, True]))
-    def a_worker_finds_the_updates_unusable(self, lease: Lease, hit: bool) -> None:  # noqa: FBT001 -- hypothesis names it
+    @rule(lease=leases, hit=RARELY)
+    def a_worker_finds_the_updates_unusable(self, lease: Lease, hit: bool) -> None:
         before = self.world.snapshot()
         held = hit and self.is_leased(lease, before)
         if hit:
@@ -306,16 +316,22 @@ class RoundMachine(RuleBasedStateMachine):
             after = self.world.snapshot()
             assert (after.state is RunState.FAILED) if held else (after == before)
 
+    @rule(burn=st.booleans(), hit=RARELY)
+    def somebody_pauses(self, burn: bool, hit: bool) -> None:
+        if hit:
+            self.ask(lambda: self.world.pause(burn=burn))
+
     @rule(burn=st.booleans())
-    def somebody_pauses(self, burn: bool) -> None:  # noqa: FBT001 -- hypothesis names it
+    def somebody_pauses_for_a_moment(self, burn: bool) -> None:
         self.ask(lambda: self.world.pause(burn=burn))
+        self.ask(self.world.resume)
 
     @rule()
     def somebody_resumes(self) -> None:
         self.ask(self.world.resume)
 
-    @rule(hit=st.sampled_from([False, False, False, True]))
-    def somebody_cancels(self, hit: bool) -> None:  # noqa: FBT001 -- hypothesis names it
+    @rule(hit=RARELY)
+    def somebody_cancels(self, hit: bool) -> None:
         if hit:
             self.ask(self.world.cancel, again=RunState.CANCELLED)
             state = self.world.snapshot().state
@@ -349,12 +365,7 @@ class RoundMachine(RuleBasedStateMachine):
             for name in self.names:
                 if self.world.site_state(name) in {SiteState.PENDING, SiteState.SUSPENDED}:
                     self.world.change(name, SiteState.ACTIVE)
-                if self.world.site_state(name) is SiteState.ACTIVE:
-                    self.world.seen(name)
-            self.world.step()
-            self.everybody_works(1)
-            self.world.step()
-            self.a_round_is_summed()
+            self.a_round_goes_well(1)
             self.holds()
             self.world.now += AGGREGATION_LEASE
         else:
@@ -380,7 +391,8 @@ class RoundMachine(RuleBasedStateMachine):
         summing = now.round(lease.round).state is RoundState.AGGREGATING
         return summing and self.newest_lease[lease.round] == lease.token
 
-    def everybody_works(self, content: int) -> None:
+    def work(self, content: int) -> None:
+        """Let every site that has a task answer it."""
         for name in self.names:
             handle = self.claim(name)
             if handle is not None:

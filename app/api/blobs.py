@@ -7,9 +7,10 @@ reset instead of the reason. A download is read in 1 MiB steps, whole or by one 
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from functools import partial
 from http import HTTPStatus
+from typing import TypeVar
 from uuid import UUID
 
 from fastapi import Request
@@ -38,6 +39,8 @@ from hansa_core.problems import CoreError
 
 MEDIA_TYPE = "application/octet-stream"
 MAX_DRAINED_BYTES = 256 * 2**20  # of a refused upload; a longer one is cut off
+
+ResultT = TypeVar("ResultT")
 
 _RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")  # no longer than a 64-bit integer
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -69,9 +72,9 @@ async def receive(
     inspector = UpdateInspector(expected, max_bytes)
     stream = request.stream()
     begin = partial(artifacts.begin, federation_id, expected_bytes=announced)
-    with await _or_drain(request, asyncio.to_thread(begin)) as writer:
+    with await _or_drop(stream, announced, asyncio.to_thread(begin)) as writer:
         try:
-            await _or_drain(request, _take(_body(stream), inspector, writer))
+            await _or_drop(stream, announced, _take(_body(stream), inspector, writer))
             inspection = inspector.finish()
             if inspection.digest_hex != digest:
                 raise DigestMismatchError(
@@ -153,7 +156,26 @@ def has_content(request: Request, response: Response) -> bool:
 
 async def drain(request: Request) -> None:
     """Read and drop a body that is refused unread, when it is not too long."""
-    await _drop(request, request.stream())
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal():
+        await _drop(request.stream(), int(announced))
+
+
+async def _or_drop(
+    stream: AsyncIterator[bytes], announced: int, work: Awaitable[ResultT]
+) -> ResultT:
+    """Return what `work` returns; when it refuses the body, read and drop the rest first."""
+    try:
+        return await work
+    except (CoreError, StorageUnavailableError):
+        await _drop(stream, announced)
+        raise
+
+
+async def _drop(stream: AsyncIterator[bytes], announced: int) -> None:
+    if announced <= MAX_DRAINED_BYTES:
+        async for _ in stream:
+            pass
 
 
 async def _take(

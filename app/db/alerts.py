@@ -170,3 +170,14 @@ def federations_by_alert(session: Session, *, kind: str, is_open: bool) -> Seque
 
 def email_of(session: Session, user_id: UUID) -> str:
     return session.execute(select(User.email).where(User.id == user_id)).scalar_one()
+
+
+def open_subjects(session: Session, federation_id: UUID, *, kind: str, run_id: UUID) -> set[str]:
+    """Return what the run's open alerts of that kind are about."""
+    query = select(Alert.subject).where(
+        Alert.federation_id == federation_id,
+        Alert.kind == kind,
+        Alert.run_id == run_id,
+        Alert.resolved_at.is_(None),
+    )
+    return set(session.scalars(query))

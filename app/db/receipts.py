@@ -202,13 +202,3 @@ def release(session: Session, receipt_id: UUID) -> bool:
     """Drop the receipt's hold; tell whether there was one."""
     statement = delete(ReceiptHold).where(ReceiptHold.receipt_id == receipt_id)
     return session.execute(statement.returning(ReceiptHold.receipt_id)).first() is not None
-
-
-def held_bodies(session: Session, federation_id: UUID) -> Sequence[str]:
-    """Return the body of every held receipt of the federation."""
-    query = (
-        select(Receipt.body)
-        .join(ReceiptHold, ReceiptHold.receipt_id == Receipt.id)
-        .where(Receipt.federation_id == federation_id)
-    )
-    return session.scalars(query.order_by(Receipt.id)).all()

@@ -6,7 +6,7 @@ else: not from the order in which candidates are given, nor from the clock. Anyb
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -83,12 +83,14 @@ def choose_cohort(
         asked = {site.name for site in online} if plan.evaluation.at_sites else set[str]()
         if asked or watching:
             return Cohort(frozenset(asked) | watching, None, excluded=tuple(excluded))
-        waiting = _waiting(0, coming.threshold, [*absent, *active], _pending(candidates), now)
+        away = [*absent, *active] if plan.evaluation.at_sites else active
+        waiting = _waiting(0, coming.threshold, away, _pending(candidates), now)
         return Cohort(frozenset(), waiting)
     pinned = set(plan.cohort.pinned)
     missing = pinned - {site.name for site in online}
     if len(online) < coming.threshold or missing:
-        first = [site for site in absent if site.name in missing] or absent
+        short = len(online) < coming.threshold
+        first = [site for site in absent if site.name in missing] or (absent if short else [])
         unknown = sorted(missing - {site.name for site in absent})
         waiting = _waiting(len(online), coming.threshold, first, _pending(candidates), now, unknown)
         return Cohort(frozenset(), waiting)
@@ -109,6 +111,11 @@ def choose_cohort(
         excluded=tuple(sorted(excluded, key=lambda item: item.site)),
         target=plan.cohort.size,
     )
+
+
+def always_left_out(rounds: Sequence[Set[str]]) -> set[str]:
+    """Return the sites that every one of `rounds` left out."""
+    return set[str]().union(*rounds[:1]).intersection(*rounds)
 
 
 def is_online(last_seen_at: datetime | None, online_for: timedelta, now: datetime) -> bool:

@@ -3,6 +3,8 @@ r"""How a run moves, and which round comes next. Pure.
 draft -> queued -> running -> completed   (or failed, cancelled)
              \       |  ^
               `---> paused
+
+A paused run is queued again by whoever resumes it; with nothing left to do it is then completed.
 """
 
 from collections.abc import Sequence
@@ -14,7 +16,12 @@ from hansa_core.states import RoundKind, RunState
 
 _EXITS = {
     RunState.DRAFT: {RunState.QUEUED, RunState.CANCELLED},
-    RunState.QUEUED: {RunState.RUNNING, RunState.PAUSED, RunState.CANCELLED},
+    RunState.QUEUED: {
+        RunState.RUNNING,
+        RunState.PAUSED,
+        RunState.COMPLETED,  # resumed with nothing left to do
+        RunState.CANCELLED,
+    },
     RunState.RUNNING: {
         RunState.PAUSED,
         RunState.COMPLETED,

@@ -67,6 +67,7 @@ class PostgresServer:
 
     url: str  # postgresql+psycopg://...
     pid: int
+    binaries: Path  # bin/ below has pg_dump and the rest
 
 
 def open_cluster(data_dir: Path, *, elsewhere: Path | None = None, durable: bool = True) -> Cluster:
@@ -195,7 +196,7 @@ def running(data_dir: Path, *, ephemeral: bool = False) -> Generator[PostgresSer
                 raise StackError(f"postgres did not start; the end of {log}:\n{tail(log)}")
             time.sleep(0.02)
         ensure_database(cluster)
-        yield PostgresServer(url=cluster.url, pid=process.pid)
+        yield PostgresServer(url=cluster.url, pid=process.pid, binaries=cluster.binaries)
 
 
 def _make(cluster: Cluster, data_dir: Path, *, durable: bool) -> None:

@@ -21,6 +21,7 @@ from app.domain.alerts import AlertKind
 from app.domain.errors import ArtifactMissingError, UnusableUpdatesError
 from app.domain.ids import new_id
 from app.domain.rounds import MAX_AGGREGATION_ATTEMPTS, Decision
+from app.services import alerts
 from app.services.checkpoints import Blob, NewBlob, record_artifact
 from app.services.endings import close_round, fail_run
 from app.services.openings import go_on

@@ -11,6 +11,7 @@ from app.domain.errors import IllegalTransitionError
 from app.domain.rounds import Decision, require_legal, weighted_means
 from app.domain.runs import require_legal as require_legal_run
 from app.services import alerts, receipts
+from app.services.fairness import watch_exclusions
 from app.services.transactions import Tx
 from hansa_core.plans import RunPlan
 from hansa_core.states import RoundKind, RoundState, RunState, TaskState
@@ -35,6 +36,7 @@ def close_round(
     run.bytes_moved += task_rows.transferred(tx.session, row.id)
     if decision.state is RoundState.COMPLETED:
         _record_means(tx, plan, row)
+        watch_exclusions(tx, run, row, now=now)
     tx.record(
         f"round.{decision.state}",
         federation_id=run.federation_id,

@@ -51,7 +51,7 @@ def news(
     found = list_events(tx, membership, after=after, run_id=run_id, limit=limit)
     if len(found) == limit:
         return News(found, found[-1].id, more=True)
-    return News(found, max(newest, *(event.id for event in found[-1:])), more=False)
+    return News(found, max([newest, *(event.id for event in found)]), more=False)
 
 
 def view_event(event: Event) -> wire.Event:

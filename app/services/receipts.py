@@ -127,14 +127,6 @@ def release(tx: Tx, federation_id: UUID, run_id: UUID, digest: str) -> None:
         tx.record("receipt.released", federation_id=federation_id, run_id=run_id, digest=digest)
 
 
-def held_digests(tx: Tx, federation_id: UUID) -> frozenset[str]:
-    """Return every artifact that a held receipt of the federation needs to stay checkable."""
-    needed: set[str] = set()
-    for body in rows.held_bodies(tx.session, federation_id):
-        needed.update(receipts.parse_body(body.encode()).artifacts)
-    return frozenset(needed)
-
-
 def _issue(
     tx: Tx,
     run: Run,

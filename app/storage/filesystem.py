@@ -6,7 +6,8 @@ as commit returns. All processes that share the folder run as one user: folders 
 files 0600.
 
 `incoming` is there as long as the store is: where it is missing, the folder was renamed away or
-its disk is not mounted, and no blob is said to be missing.
+its disk is not mounted, and no blob is said to be missing. Nor is one that is opened, where the
+federation has no folder: a process that starts without the disk makes an empty store in its place.
 """
 
 import os
@@ -63,6 +64,7 @@ class FilesystemArtifacts:
     def begin(self, federation_id: UUID, *, expected_bytes: int = 0) -> BlobWriter:
         """Start a blob in `incoming`, which is in the file system of the final place."""
         incoming = self.root / "incoming"
+        self._require_there()
         require_room(incoming, expected_bytes, min_free_bytes=self.min_free_bytes)
         with disk_errors("begin a blob", incoming):
             handle, name = tempfile.mkstemp(dir=incoming, prefix=f"{federation_id.hex}-")
@@ -89,6 +91,11 @@ class FilesystemArtifacts:
                 handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
                 self._require_there()
+                if not (self.root / federation_id.hex).is_dir():
+                    raise StorageUnavailableError(
+                        "the artifact folder has nothing at all of this federation: is it the "
+                        "right one, and its disk mounted?"
+                    ) from None
                 raise ArtifactMissingError(
                     f"artifact {digest} is not stored in federation {federation_id}"
                 ) from None

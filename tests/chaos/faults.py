@@ -47,10 +47,12 @@ EVENTS = ("round.opened", "task.claimed", "task.done", "round.aggregating", "rou
 
 _PAIRED = 0.2  # of faults: together with the one before
 _ON_EVENT = 0.5  # of the others
-_STORE_ON_EVENT = 0.8  # it matters for an instant now and then
+_OFTEN_ON_EVENT = 0.8  # of those on parts that matter for an instant now and then
 _LONG = 0.2  # of freezes: longer than every lease
 _LONGEST_BETWEEN = 4.5  # seconds
 _LONGEST_AFTER_EVENT = 0.25  # seconds
+_AGGREGATING = "round.aggregating"
+_AGGREGATING_SECONDS = 0.1  # it does not last longer when all is well
 _STORE_SECONDS = (0.2, 3.0)  # an aggregation has ten tries
 
 
@@ -98,8 +100,10 @@ def draw_faults(
 def _draw_moment(rng: Random, group: str) -> Moment:
     if rng.random() < _PAIRED:
         return Moment(0.0)
-    if rng.random() < (_STORE_ON_EVENT if group == STORE else _ON_EVENT):
-        return Moment(rng.uniform(0.0, _LONGEST_AFTER_EVENT), rng.choice(EVENTS))
+    if rng.random() < (_OFTEN_ON_EVENT if group in {"worker", STORE} else _ON_EVENT):
+        event = _AGGREGATING if group == "worker" else rng.choice(EVENTS)
+        longest = _AGGREGATING_SECONDS if event == _AGGREGATING else _LONGEST_AFTER_EVENT
+        return Moment(rng.uniform(0.0, longest), event)
     return Moment(rng.uniform(0.3, _LONGEST_BETWEEN))
 
 

@@ -23,7 +23,7 @@ from hansa.errors import HansaError
 from hansa.transfers import digest_file
 from hansa_core.plans import RunPlan
 from tests.chaos import logs
-from tests.chaos.faults import Fault, Kind, Moment, draw_faults
+from tests.chaos.faults import STORE, Fault, Kind, Moment, draw_faults
 from tests.chaos.machine import SLUG, TASK_LEASE_SECONDS, Machine
 from tests.chaos.runs import MODEL, Account, Auditor
 from tests.chaos.watching import Watch
@@ -169,6 +169,14 @@ class _Harness:
                 for name, count in found.items()
                 if name not in logs.EXPECTED
             ]
+
+        # Each is logged by the hub and by its server.
+        cut = self._outcome.exceptions[logs.CUT_ANSWER] // 2
+        chances = sum(n for (part, _), n in self._outcome.struck.items() if part == STORE)
+        if cut > chances:
+            self._outcome.violations.append(
+                f"{cut} answers cut off by {chances} faults of the store"
+            )
 
     def _say(self, text: str) -> None:
         line = f"{time.monotonic() - self._started:6.1f} s  {text}"

@@ -26,6 +26,7 @@ from hansa.identity import open_state_dir
 from hansa.journal import store_tensors
 from hansa.site import enroll
 from hansa_core import wire
+from hansa_core.signing import encode_base64
 from tests.chaos.faults import NETWORK, STORE, Fault, Kind
 from tests.chaos.forwarder import HOST, Forwarder
 from tests.chaos.parts import Part
@@ -255,6 +256,8 @@ class Machine:
             "HANSA_REDIS_URL": self._redis_url,
             "HANSA_ARTIFACTS_URL": f"file://{self.store.path}",
             "HANSA_PUBLIC_URL": self.address,
+            "HANSA_SIGNING_KEY": encode_base64(bytes(range(32))),
+            "HANSA_MIN_FREE_BYTES": "0",
         }
 
     def _migrate(self, env: Mapping[str, str]) -> None:

@@ -1,7 +1,7 @@
 """Storing a new checkpoint while it is computed: every byte in order, every failure told."""
 
 import hashlib
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
@@ -14,7 +14,7 @@ import pytest
 from app.domain.errors import StorageUnavailableError
 from app.services.aggregation import AggregationLease, WeightedUpdate, aggregate
 from app.services.checkpoints import Blob
-from app.storage.artifacts import BlobReader, chunks
+from app.storage.artifacts import BlobReader, StoredBlob, chunks
 from app.storage.filesystem import FilesystemArtifacts, open_filesystem
 from app.storage.staging import BlobWriter
 from hansa_core.tensors import bytes_reader, read_tensors, write_tensors
@@ -29,8 +29,8 @@ class FullDisk:
 
     inner: FilesystemArtifacts
 
-    def begin(self, federation_id: UUID) -> BlobWriter:
-        del federation_id
+    def begin(self, federation_id: UUID, *, expected_bytes: int = 0) -> BlobWriter:
+        del federation_id, expected_bytes
         return BlobWriter(
             FileIO("/dev/full", "r+"),
             self.inner.root,
@@ -50,6 +50,12 @@ class FullDisk:
 
     def delete(self, federation_id: UUID, digest: str) -> None:
         self.inner.delete(federation_id, digest)
+
+    def pages(self) -> Iterator[list[StoredBlob]]:
+        return self.inner.pages()
+
+    def require_usable(self) -> None:
+        self.inner.require_usable()
 
     def sweep_incoming(self, now: object) -> int:
         del now

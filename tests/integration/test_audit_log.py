@@ -1,9 +1,7 @@
 """The audit log over HTTP and from the command line: who and where, for whom, and its check."""
 
 import json
-import socket
 import sys
-import threading
 from collections.abc import Generator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,7 +9,6 @@ from typing import Any
 
 import httpx2
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
 
 from app.api.v1 import audit as routes
@@ -21,6 +18,7 @@ from app.services.principals import HUB
 from app.services.transactions import Transactions
 from app.settings import Settings
 from hansa.cli.main import main
+from hansa.client import HansaClient
 from hansa_core import signing
 from hansa_core.audit import read_line, verify_chain
 from hansa_core.signing import Purpose
@@ -37,8 +35,8 @@ from tests.identities import (
     make_person,
     make_site,
 )
-
-DEADLINE = 20  # seconds
+from tests.serving import hub_on_a_socket
+from tests.unit.client.cutting_proxy import CuttingProxy
 
 
 @pytest.fixture
@@ -54,20 +52,8 @@ def admin(transactions: Transactions) -> Person:
 @pytest.fixture
 def address(settings: Settings) -> Generator[str]:
     """The address of a hub on a real socket, served as `hansa-hub serve` does."""
-    listening = socket.create_server(("127.0.0.1", 0), backlog=64)
-    config = uvicorn.Config(
-        create_app(settings), log_config=None, timeout_graceful_shutdown=1, proxy_headers=True
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(DEADLINE)
-        listening.close()
-        assert not thread.is_alive()
+    with hub_on_a_socket(settings) as served:
+        yield served
 
 
 def listed(client: TestClient, person: Person, path: str, **params: Any) -> list[dict[str, Any]]:
@@ -332,6 +318,25 @@ def test_an_export_is_the_whole_chain_with_its_own_entry(
     found = verify_chain([only], kept=[chain.head])
     assert found is not None
     assert found.head.number == chain.head.number + 1
+
+
+def test_a_cut_export_goes_on_where_it_was_cut(
+    address: str, federation: Federation, transactions: Transactions
+) -> None:
+    for number in range(12):
+        federation.post("/models", {"name": f"model-{number}"})
+    before = sealed_of(transactions, federation.id)
+    with CuttingProxy(int(address.rpartition(":")[2])) as proxy:
+        proxy.cut_answers_after += [2000, 4000]
+        with HansaClient(proxy.url, federation.owner.token, sleep=lambda _: None) as hub:
+            came = list(hub.audit_log(federation.slug).export())
+    assert proxy.cuts == 2
+    assert came[: len(before)] == before
+    assert verify_chain(came) is not None
+    assert actions_of(transactions, federation.id)[12:] == ["audit.exported"] * 3
+    assert [entry.data for entry in entries_of(transactions, federation.id)[12:]] != [
+        {"after": 0}
+    ] * 3
 
 
 def test_a_chain_without_entries_has_no_head(client: TestClient, admin: Person) -> None:

@@ -137,7 +137,7 @@ def test_the_doctor_finds_a_started_stack_well(stack: Stack) -> None:
 
 
 def test_secrets_are_private(stack: Stack) -> None:
-    for name in ("admin-password", "postgres-password", "stack.json"):
+    for name in ("admin-password", "postgres-password", "signing-key", "stack.json"):
         assert (stack.data_dir / name).stat().st_mode & 0o777 == 0o600, name
     for folder in ("logs", "artifacts", "valkey", "postgres"):
         assert (stack.data_dir / folder).stat().st_mode & 0o077 == 0, folder

@@ -64,7 +64,7 @@ def test_a_pause_lets_the_round_finish_and_a_resume_goes_on_from_it(
     pausing = federation.post(f"/runs/{run.id}/pause", {}, expect=200)
     assert pausing["state"] == "running"
     assert pausing["pausing"]
-    assert "paused by owner@nordic.example" in federation.run(run.id).state_reason or ""
+    assert "paused by owner@nordic.example" in (federation.run(run.id).state_reason or "")
     for position, site in enumerate(sites):
         site.answer(tasks[position], a_delta(10 + position))
     work_off(federation)
@@ -140,7 +140,7 @@ def test_a_pause_can_be_taken_back_and_turned_into_a_burning_one(
     cancelled = federation.post(f"/runs/{run.id}/cancel", expect=200)
     assert cancelled["state"] == "cancelled"
     for move in ("pause", "resume", "start"):
-        body = {} if move == "pause" else None
+        body: dict[str, str] | None = {} if move == "pause" else None
         answer = federation.post(f"/runs/{run.id}/{move}", body, expect=409)
         assert "cancelled run" in answer["detail"]
 
@@ -394,3 +394,30 @@ def test_a_deadline_that_the_plan_leaves_open_follows_the_rounds_before(
     hold_round(federation, sites)
     second = federation.round(run.id, 2)
     assert second.deadline_at - second.created_at == timedelta(minutes=15)  # the least
+
+
+def test_a_site_that_no_round_makes_use_of_raises_an_alert_until_one_does(
+    federation: Federation, sites: list[ActiveSite]
+) -> None:
+    cohort = {"min_sites": 1, "choose": "random", "size": 1, "over_select": 1}
+    run = a_run(federation, rounds=20, cohort=cohort)
+    fast, slow = sites
+    for _ in range(10):
+        work_off(federation)
+        slow.claim()
+        fast.answer(fast.claim(), a_delta(1))
+        work_off(federation)
+    [alert] = federation.get("/alerts", open=True)["items"]
+    assert alert["kind"] == "site-excluded"
+    assert alert["message"] == "none of the last 10 rounds of run first made use of oslo"
+    assert alert["site_id"] == str(slow.id)
+    for _ in range(10):
+        work_off(federation)
+        fast.claim()
+        slow.answer(slow.claim(), a_delta(2))
+        work_off(federation)
+    open_now = federation.get("/alerts", open=True)["items"]
+    assert [item["message"] for item in open_now] == [
+        "none of the last 10 rounds of run first made use of bergen"
+    ]
+    assert federation.run(run.id).state is RunState.COMPLETED

@@ -1,7 +1,6 @@
 """Waiting: a ring wakes who waits, at once, and waiting costs no database."""
 
 import asyncio
-import threading
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from time import monotonic
@@ -155,48 +154,6 @@ def test_a_waiting_claim_looks_once_before_and_once_after_a_ring(
     assert status == 200
     assert seconds < SOON
     assert sum("FROM tasks" in statement for statement in sent) == 2
-
-
-def test_a_reader_of_events_waits_for_the_next_one(
-    federation: Federation, settings: Settings
-) -> None:
-    last = federation.get("/events", limit=500)["items"][-1]["id"]
-
-    async def wait_and_record() -> tuple[list[dict[str, Any]], float, int]:
-        async with serving(settings) as (app, client), asyncio.TaskGroup() as group:
-            with counted_statements(engine_of(app)) as sent:
-                reading = group.create_task(
-                    client.get(
-                        f"/v1/federations/{federation.slug}/events",
-                        params={"after": last, "wait_seconds": WAIT},
-                        headers=federation.owner.headers,
-                    )
-                )
-                await until(lambda: waiting_on(app) == 1 and any("FROM events" in s for s in sent))
-                await asyncio.to_thread(record, federation, "test.done")
-                rung_at = monotonic()
-                answer = await reading
-                looks = sum("FROM events" in statement for statement in sent)
-                return answer.json()["items"], monotonic() - rung_at, looks
-
-    items, seconds, looks = asyncio.run(wait_and_record())
-    assert [item["kind"] for item in items] == ["test.done"]
-    assert items[0]["id"] > last
-    assert seconds < SOON
-    assert looks <= 2  # one before the wait, one when rung; the first may already see it
-
-
-def test_events_of_others_do_not_end_a_wait_and_its_end_is_an_empty_page(
-    federation: Federation, site: ActiveSite
-) -> None:
-    del site
-    run = a_run(federation)
-    last = federation.get("/events", limit=500)["items"][-1]["id"]
-    writer = threading.Thread(target=record, args=(federation, "test.done"))
-    writer.start()
-    waited = federation.get("/events", after=last, run_id=run.id, wait_seconds=0.2)
-    writer.join()
-    assert waited == {"items": [], "next_cursor": None}
 
 
 def test_a_claim_that_nobody_wakes_ends_with_nothing_to_do(site: ActiveSite) -> None:

@@ -171,9 +171,8 @@ class MemoryWorld:
             self._go_on()
         elif row.state is RoundState.COLLECTING:
             self._step_collecting(row)
-        elif row.lease_expires_at is None or row.lease_expires_at <= self.now:
-            if row.attempts >= MAX_AGGREGATION_ATTEMPTS:
-                self._fail_run(row, "the workers died")
+        elif row.attempts >= MAX_AGGREGATION_ATTEMPTS and not self._is_leased(row):
+            self._fail_run(row, "the workers died")
 
     def deadline(self) -> datetime | None:
         row = self._open_round()
@@ -183,9 +182,7 @@ class MemoryWorld:
         row = self._open_round()
         if row is None or row.state is not RoundState.AGGREGATING:
             return None
-        if row.lease_expires_at is not None and row.lease_expires_at > self.now:
-            return None
-        if row.attempts >= MAX_AGGREGATION_ATTEMPTS:
+        if self._is_leased(row) or row.attempts >= MAX_AGGREGATION_ATTEMPTS:
             return None
         row.lease_token = f"worker {self._new()}"
         row.lease_expires_at = self.now + AGGREGATION_LEASE
@@ -490,6 +487,9 @@ class MemoryWorld:
             raise IllegalTransitionError("two rounds are open")
         return found[0] if found else None
 
+    def _is_leased(self, row: _Round) -> bool:
+        return row.lease_expires_at is not None and row.lease_expires_at > self.now
+
     def _leased(self, lease: Lease) -> _Round | None:
         row = next(row for row in self.rounds if row.key == lease.round)
         held = row.state is RoundState.AGGREGATING and row.lease_token == lease.token
@@ -507,9 +507,7 @@ class MemoryWorld:
         return [task for task in self.tasks if task.round is row]
 
     def _busy(self) -> set[str]:
-        return {
-            task.site for task in self.tasks if task.state in UNFINISHED and not task.evaluator
-        }
+        return {task.site for task in self.tasks if task.state in UNFINISHED and not task.evaluator}
 
     def _tries(self, number: int) -> tuple[int, int]:
         held = [row for row in self.rounds if row.number == number]

@@ -39,7 +39,8 @@ def model(seed: int, scale: float) -> Tensors:
 
 
 MODELS = st.builds(model, st.integers(0, 2**32), st.sampled_from([0.0, 1e-3, 1.0, 1e4]))
-UPDATES = st.lists(st.tuples(MODELS, st.integers(1, 2**40)), min_size=1, max_size=5)
+SCALES = st.just(1.0) | st.floats(1e-9, 1.0) | st.floats(0, 1, exclude_min=True)
+UPDATES = st.lists(st.tuples(MODELS, st.integers(1, 2**40), SCALES), min_size=1, max_size=5)
 
 
 def encode(tensors: Tensors) -> bytes:
@@ -48,9 +49,9 @@ def encode(tensors: Tensors) -> bytes:
     return bytes(file)
 
 
-def contribution(delta: Tensors, weight: int) -> Contribution:
+def contribution(delta: Tensors, weight: int, scale: float = 1.0) -> Contribution:
     file = encode(delta)
-    return Contribution(hashlib.sha256(file).hexdigest(), weight, bytes_reader(file))
+    return Contribution(hashlib.sha256(file).hexdigest(), weight, bytes_reader(file), scale)
 
 
 def aggregate(base: Tensors, updates: list[Contribution], tile_bytes: int) -> bytes:
@@ -63,9 +64,9 @@ def aggregate(base: Tensors, updates: list[Contribution], tile_bytes: int) -> by
 @BRIEF
 @given(MODELS, UPDATES, st.integers(1, 200), st.randoms(use_true_random=False))
 def test_any_permutation_and_tile_gives_identical_bytes(
-    base: Tensors, updates: list[tuple[Tensors, int]], tile_bytes: int, rng: random.Random
+    base: Tensors, updates: list[tuple[Tensors, int, float]], tile_bytes: int, rng: random.Random
 ) -> None:
-    contributions = [contribution(delta, weight) for delta, weight in updates]
+    contributions = [contribution(*update) for update in updates]
     first = aggregate(base, contributions, 4096)
     rng.shuffle(contributions)
     assert aggregate(base, contributions, tile_bytes) == first
@@ -73,13 +74,14 @@ def test_any_permutation_and_tile_gives_identical_bytes(
 
 @BRIEF
 @given(MODELS, UPDATES)
-def test_agrees_with_plain_numpy(base: Tensors, updates: list[tuple[Tensors, int]]) -> None:
-    out = aggregate(base, [contribution(delta, weight) for delta, weight in updates], 64)
+def test_agrees_with_plain_numpy(base: Tensors, updates: list[tuple[Tensors, int, float]]) -> None:
+    out = aggregate(base, [contribution(*update) for update in updates], 64)
     found = read_tensors(bytes_reader(out), len(out))
-    ordered = sorted(updates, key=lambda u: (contribution(*u).digest, u[1]))
-    total = sum(weight for _, weight in updates)
+    ordered = sorted(updates, key=lambda u: (contribution(*u).digest, u[1:]))
+    total = sum(weight for _, weight, _ in updates)
     for name, array in base.items():
-        mean = sum(delta[name].astype("f8") * weight for delta, weight in ordered) / total
+        terms = (delta[name].astype("f8") * (weight * scale) for delta, weight, scale in ordered)
+        mean = sum(terms) / total
         if array.dtype.kind == "f":
             wanted = (array.astype("f8") + mean).astype(array.dtype)
         else:
@@ -91,13 +93,16 @@ def test_agrees_with_plain_numpy(base: Tensors, updates: list[tuple[Tensors, int
 @BRIEF
 @given(MODELS, UPDATES)
 def test_is_within_one_rounding_of_the_exact_mean(
-    base: Tensors, updates: list[tuple[Tensors, int]]
+    base: Tensors, updates: list[tuple[Tensors, int, float]]
 ) -> None:
-    out = aggregate(base, [contribution(delta, weight) for delta, weight in updates], 64)
+    out = aggregate(base, [contribution(*update) for update in updates], 64)
     found = read_tensors(bytes_reader(out), len(out))["a.weight"]
-    total = sum(weight for _, weight in updates)
+    total = sum(weight for _, weight, _ in updates)
     for index in range(found.size):
-        terms = (Fraction(float(d["a.weight"].flat[index])) * weight for d, weight in updates)
+        terms = (
+            Fraction(float(delta["a.weight"].flat[index])) * weight * Fraction(scale)
+            for delta, weight, scale in updates
+        )
         exact = Fraction(float(base["a.weight"].flat[index])) + sum(terms) / total
         step = Fraction(float(np.spacing(np.abs(np.float32(exact)))))
         # Half a float32 step, and room for the float64 sum, whose terms are below 1e4.

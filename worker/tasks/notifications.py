@@ -100,4 +100,6 @@ def check_store() -> None:
     except StorageUnavailableError as error:
         unavailable = str(error)
     with env.transactions.begin("note_store") as tx:
-        watches.note_store(tx, unavailable=unavailable, full=full, capacity=capacity, now=env.transactions.now())
+        watches.note_store(
+            tx, unavailable=unavailable, full=full, capacity=capacity, now=env.transactions.now()
+        )

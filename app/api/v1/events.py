@@ -17,7 +17,6 @@ from fastapi.responses import StreamingResponse
 from app.api.auth import PersonCredentials
 from app.api.dependencies import Access, BellDep, SettingsDep, TransactionsDep
 from app.api.problems import problems
-from app.domain.clock import utc_now
 from app.domain.errors import DomainError, ForbiddenError, NotAuthenticatedError, NotFoundError
 from app.doorbell import Bell
 from app.services import events, federations, sessions
@@ -113,7 +112,7 @@ class _Follower:
         """Return the news, if token and membership still allow it. Raises DomainError."""
 
         def read(tx: Tx) -> News:
-            principal = sessions.authenticate(tx, self.token, now=utc_now())
+            principal = sessions.authenticate(tx, self.token, now=self.transactions.now())
             membership = federations.access(tx, principal, self.federation)
             return events.news(tx, membership, after=after, run_id=self.run_id, limit=STREAM_PAGE)
 

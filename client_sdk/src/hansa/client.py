@@ -20,6 +20,7 @@ from uuid import UUID, uuid4
 
 from pydantic import BaseModel, JsonValue, SecretStr
 
+from hansa.audits import AuditLog
 from hansa.errors import BadAnswerError, RetryableError, UnreachableError
 from hansa.pages import PAGE, pages
 from hansa.receipts import ReceiptLog
@@ -429,6 +430,12 @@ class HansaClient:
     def try_channel(self, federation: str, channel_id: UUID) -> wire.ChannelTest:
         """Send a channel a message now, and return what became of it."""
         return self._post(_of(federation, "channels", channel_id, "test"), wire.ChannelTest)
+
+    # The audit log
+
+    def audit_log(self, federation: str | None) -> AuditLog:
+        """Return a federation's audit log, or with None the hub's own."""
+        return AuditLog(self._transport, federation)
 
     # The plumbing
 

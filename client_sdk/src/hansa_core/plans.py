@@ -35,7 +35,7 @@ class HardwareFloor(_Section):
     """What a site's machine has to have, by its own report."""
 
     cpus: int = Field(default=0, ge=0, le=65536)
-    memory_gib: float = Field(default=0, ge=0)
+    memory_gib: float = Field(default=0, ge=0, allow_inf_nan=False)
     gpus: int = Field(default=0, ge=0, le=64)
 
 
@@ -156,7 +156,9 @@ class EarlyStopping(_Section):
 class BudgetPlan(_Section):
     """What the run may use up. A spent budget completes it with the rounds that it has."""
 
-    seconds: float | None = Field(default=None, gt=0, description="from its start, without pauses")
+    seconds: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, description="from its start, without pauses"
+    )
     bytes: int | None = Field(default=None, gt=0, description="sent to and received from sites")
 
 

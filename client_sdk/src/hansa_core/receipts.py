@@ -203,21 +203,6 @@ class Receipt(_Part):
         return self
 
     @property
-    def artifacts(self) -> frozenset[str]:
-        """The digest of every file that a check of this receipt reads."""
-        named: set[str] = set()
-        if self.origin is not None:
-            named.add(self.origin.checkpoint.digest)
-        if self.end is not None:
-            named.add(self.end.checkpoint.digest)
-        if self.round is not None:
-            named.add(self.round.base.digest)
-            named.update(update.digest for update in self.round.updates)
-            if self.round.aggregate is not None:
-                named.add(self.round.aggregate.checkpoint.digest)
-        return frozenset(named)
-
-    @property
     def subject(self) -> str:
         """What to call it in a sentence."""
         if self.round is None:

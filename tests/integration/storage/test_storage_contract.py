@@ -161,6 +161,7 @@ def test_what_is_no_digest_never_becomes_a_path(
 
 
 def test_missing_blob_is_said_to_be_missing(artifacts: Artifacts) -> None:
+    put(artifacts, b"another")
     digest = "ab" * 32
     assert artifacts.stat(FEDERATION, digest) is None
     with pytest.raises(ArtifactMissingError, match=digest):

@@ -81,7 +81,7 @@ def test_unusable_folder_is_reported(tmp_path: Path) -> None:
 
 def test_probe_notices_a_broken_folder(local: Artifacts, folder: Path) -> None:
     shutil.rmtree(folder / "incoming")
-    with pytest.raises(StorageUnavailableError, match="could not begin a blob"):
+    with pytest.raises(StorageUnavailableError, match="the artifact folder is away"):
         probe(local)
 
 

@@ -97,6 +97,14 @@ def test_full_disk_is_told_and_leaves_nothing(place: Place, tmp_path: Path) -> N
     if not unshare or subprocess.run([*mounting, mounted, "sh", "true"], check=False).returncode:  # noqa: S603
         pytest.skip("mounting in a user namespace is not allowed here")
     count = "\nprint(len([f for _, _, files in os.walk(os.environ['TMPDIR']) for f in files]))"
-    message = run_child(place, FILL + count, *mounting, mounted, "sh", TMPDIR=str(tmp_path))
+    message = run_child(
+        place,
+        FILL + count,
+        *mounting,
+        mounted,
+        "sh",
+        TMPDIR=str(tmp_path),
+        HANSA_MIN_FREE_BYTES="0",
+    )
     assert "could not write a blob: No space left on device, 0 bytes are free" in message
     assert message.endswith("\n0\n")

@@ -1,6 +1,10 @@
 """What only the store in a bucket promises."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
 import pytest
+from moto.server import ThreadedMotoServer
 
 from app.domain.errors import StorageUnavailableError
 from app.storage import open_artifacts
@@ -11,7 +15,10 @@ from tests.integration.storage.places import (
     SECRET,
     Place,
     free_ports,
+    get,
+    put,
     run_child,
+    s3_client,
     settings_for,
 )
 
@@ -22,6 +29,46 @@ def test_wrong_secret_is_refused_by_a_server_that_checks(seaweedfs: str) -> None
         probe(store)
     with pytest.raises(StorageUnavailableError, match="403 Forbidden"):
         store.stat(FEDERATION, "0" * 64)
+
+
+def test_a_server_that_comes_back_takes_what_it_refused() -> None:
+    (port,) = free_ports(1)
+    place = Place(settings_for(f"s3://{BUCKET}/outage", f"http://127.0.0.1:{port}"))
+    store = open_artifacts(place.settings)
+    content = b"before, while and after"
+    with running_moto(port):
+        digest = put(store, content)
+        store.require_usable()
+    with pytest.raises(StorageUnavailableError, match="does not answer"):
+        store.require_usable()
+    with pytest.raises(StorageUnavailableError, match="does not answer"):
+        put(store, b"something new")
+    with pytest.raises(StorageUnavailableError, match="does not answer"):
+        get(store, digest)
+    with running_moto(port):
+        store.require_usable()
+        assert get(store, put(store, b"something new")) == b"something new"
+        assert get(store, put(store, content)) == content
+
+
+def test_a_missing_bucket_is_no_missing_blob(moto: str) -> None:
+    store = open_artifacts(settings_for("s3://no-such-bucket/p", moto, SECRET))
+    with pytest.raises(StorageUnavailableError, match="NoSuchBucket"):
+        get(store, "ab" * 32)
+
+
+@contextmanager
+def running_moto(port: int) -> Generator[None]:
+    """Run a server with an empty bucket on a port."""
+    server = ThreadedMotoServer("127.0.0.1", port=port, verbose=False)
+    server.start()
+    client = s3_client(f"http://127.0.0.1:{port}")
+    if BUCKET not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
+        client.create_bucket(Bucket=BUCKET)
+    try:
+        yield
+    finally:
+        server.stop()
 
 
 @pytest.mark.parametrize("server", ["moto", "seaweedfs"])

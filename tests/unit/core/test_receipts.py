@@ -253,11 +253,4 @@ def test_a_receipt_cannot_contradict_itself() -> None:
     with pytest.raises(ValidationError, match="do not go together"):
         a_receipt(2)
     with pytest.raises(ValidationError, match="a weight and a scale, or a reason"):
-        receipts.ReceivedUpdate.model_validate(
-            a_round().updates[0].model_dump() | {"weight": None}
-        )
-
-
-def test_a_receipt_names_every_file_that_its_check_reads() -> None:
-    names = ("base", "next checkpoint", "update 0", "update 2")
-    assert a_receipt().artifacts == {a_digest(name) for name in names}
+        receipts.ReceivedUpdate.model_validate(a_round().updates[0].model_dump() | {"weight": None})

@@ -17,8 +17,10 @@ from hansa_core.aggregation.mean import (
     Source,
     weighted_mean,
 )
+from hansa_core.aggregation.staleness import staleness_scale
 from hansa_core.dtypes import BFLOAT16, f32_to_bf16
 from hansa_core.layouts import Layout
+from hansa_core.plans import BufferPlan
 from hansa_core.problems import (
     AggregationError,
     RefusalReason,
@@ -36,9 +38,9 @@ def encode(tensors: Tensors) -> bytes:
     return bytes(file)
 
 
-def update(tensors: Tensors | bytes, weight: int = 1) -> Contribution:
+def update(tensors: Tensors | bytes, weight: int = 1, scale: float = 1.0) -> Contribution:
     file = tensors if isinstance(tensors, bytes) else encode(tensors)
-    return Contribution(hashlib.sha256(file).hexdigest(), weight, bytes_reader(file))
+    return Contribution(hashlib.sha256(file).hexdigest(), weight, bytes_reader(file), scale)
 
 
 def checkpoint(tensors: Tensors | bytes) -> Source:
@@ -180,6 +182,53 @@ def test_weight_that_is_no_number_of_examples_is_refused(weight: Any) -> None:
     with pytest.raises(UpdateRefusedError, match="has weight") as caught:
         aggregate(base, update(base), update(base, weight))
     assert caught.value.reason is RefusalReason.WEIGHT_OUT_OF_RANGE
+
+
+def test_a_scale_shrinks_the_delta_and_not_the_others_share() -> None:
+    base = {"w": np.array([10, 20], "f4"), "n": np.array([100])}
+    stale = {"w": np.array([8, -4], "f4"), "n": np.array([16])}
+    fresh = {"w": np.array([2, 2], "f4"), "n": np.array([0])}
+    found, _, summary = aggregate(base, update(stale, 3, 0.25), update(fresh, 1))
+    assert found["w"].tolist() == [10 + (3 * 2 + 2) / 4, 20 + (3 * -1 + 2) / 4]
+    assert found["n"].tolist() == [103]
+    assert summary.total_weight == 4  # as examples are counted, unscaled
+
+
+def test_equal_files_of_other_scale_are_summed_in_one_order() -> None:
+    base = {"w": np.zeros(101)}
+    same = {"w": np.random.default_rng(3).standard_normal(101)}
+    updates = [update(same, 3, scale) for scale in (1.0, 0.7, 0.1, 1e-9)]
+    _, out, summary = aggregate(base, *updates)
+    _, other, again = aggregate(base, *reversed(updates))
+    assert other == out
+    assert again == summary
+
+
+@pytest.mark.parametrize("scale", [0.0, -0.5, 1.0000000000000002, np.inf, np.nan])
+def test_a_scale_that_does_not_shrink_is_refused(scale: float) -> None:
+    written = bytearray()
+    delta = {"w": np.zeros(1)}
+    with pytest.raises(UpdateRefusedError, match="has scale") as caught:
+        weighted_mean(checkpoint(delta), [update(delta), update(delta, 1, scale)], written.extend)
+    assert caught.value.reason is RefusalReason.WEIGHT_OUT_OF_RANGE
+    assert not written
+
+
+def test_the_smallest_scale_is_taken() -> None:
+    found, _, _ = aggregate({"w": np.zeros(1)}, update({"w": np.ones(1)}, 1, 5e-324))
+    assert found["w"].tolist() == [5e-324]
+
+
+def test_staleness_leaves_the_share_of_the_paper() -> None:
+    plan = BufferPlan(size=2)
+    assert [staleness_scale(plan, tau) for tau in (0, 3, 8)] == [1.0, 0.5, pytest.approx(1 / 3)]
+    flat = BufferPlan(size=2, staleness_exponent=0)
+    assert staleness_scale(flat, 99) == 1.0
+    assert staleness_scale(None, 7) == 1.0
+    steepest = BufferPlan(size=2, staleness_exponent=10, max_staleness=10_000)
+    assert 0 < staleness_scale(steepest, 10_001) < 1e-39
+    with pytest.raises(ValueError, match="staleness is -1"):
+        staleness_scale(plan, -1)
 
 
 def test_largest_weights_are_exact() -> None:

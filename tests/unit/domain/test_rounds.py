@@ -6,7 +6,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from app.domain.errors import IllegalTransitionError
-from app.domain.rounds import Decision, RoundFacts, decide, require_legal, weighted_means
+from app.domain.rounds import (
+    Decision,
+    RoundFacts,
+    decide,
+    repeat_seed,
+    require_legal,
+    weighted_means,
+)
 from hansa_core.states import RoundKind, RoundState
 
 NOW = datetime(2030, 5, 1, 12, tzinfo=UTC)
@@ -19,6 +26,8 @@ FACTS = RoundFacts(
     threshold=2,
     deadline=NOW + timedelta(hours=1),
 )
+OVER_SELECTED = replace(FACTS, admitted=5, target=3)
+BUFFERED = replace(FACTS, admitted=0, target=4, buffered=True, unfinished=2)
 AGGREGATING = Decision(RoundState.AGGREGATING)
 
 LEGAL = {
@@ -61,10 +70,68 @@ def test_a_round_fails_at_its_deadline_with_too_few_answers() -> None:
     )
 
 
+@pytest.mark.parametrize("facts", [FACTS, OVER_SELECTED, BUFFERED])
 @pytest.mark.parametrize("state", [s for s in RoundState if s is not RoundState.COLLECTING])
-def test_a_round_that_does_not_collect_is_left_alone(state: RoundState) -> None:
-    ready = replace(FACTS, state=state, answered=3)
+def test_a_round_that_does_not_collect_is_left_alone(state: RoundState, facts: RoundFacts) -> None:
+    ready = replace(facts, state=state, answered=4)
     assert decide(ready, now=FACTS.deadline) is None
+
+
+def test_an_over_selected_round_ends_with_its_target() -> None:
+    assert decide(replace(OVER_SELECTED, answered=2), now=NOW) is None
+    assert decide(replace(OVER_SELECTED, answered=3), now=NOW) == AGGREGATING
+
+
+def test_a_round_whose_target_is_out_of_reach_ends_with_all_that_can_come() -> None:
+    assert decide(replace(OVER_SELECTED, answered=1, failed=3), now=NOW) is None
+    assert decide(replace(OVER_SELECTED, answered=2, failed=3), now=NOW) == AGGREGATING
+    assert decide(replace(OVER_SELECTED, answered=2), now=FACTS.deadline) == AGGREGATING
+
+
+def test_evaluators_are_waited_for_until_the_deadline_and_are_no_part_of_k() -> None:
+    waiting = replace(FACTS, answered=3, evaluating=1)
+    assert decide(waiting, now=NOW) is None
+    assert decide(waiting, now=FACTS.deadline) == AGGREGATING
+    assert decide(replace(waiting, evaluating=0), now=NOW) == AGGREGATING
+    hopeless = decide(replace(waiting, answered=1, failed=2), now=NOW)
+    assert hopeless is not None
+    assert hopeless.state is RoundState.FAILED
+
+
+def test_a_buffer_closes_when_it_is_full_whoever_still_works() -> None:
+    assert decide(replace(BUFFERED, answered=3), now=NOW) is None
+    assert decide(replace(BUFFERED, answered=4), now=NOW) == AGGREGATING
+    assert decide(replace(BUFFERED, answered=5, failed=9), now=NOW) == AGGREGATING
+
+
+def test_a_buffer_closes_at_the_deadline_if_it_holds_enough() -> None:
+    assert decide(replace(BUFFERED, answered=2), now=FACTS.deadline) == AGGREGATING
+    assert decide(replace(BUFFERED, admitted=3, answered=1), now=FACTS.deadline) == Decision(
+        RoundState.FAILED, "1 of 3 sites answered by the deadline, 2 were needed"
+    )
+
+
+def test_a_buffer_that_nobody_fills_any_more_closes_before_the_deadline() -> None:
+    idle = replace(BUFFERED, unfinished=0)
+    assert decide(replace(idle, answered=2), now=NOW) == AGGREGATING
+    assert decide(replace(idle, answered=1, failed=1), now=NOW) == Decision(
+        RoundState.FAILED, "every site failed or was given up; 1 updates came, 2 were needed"
+    )
+
+
+def test_a_buffer_that_nobody_failed_waits_for_sites_until_the_deadline() -> None:
+    idle = replace(BUFFERED, unfinished=0, answered=1)
+    assert decide(idle, now=NOW) is None
+    assert decide(idle, now=FACTS.deadline) is not None
+
+
+def test_a_site_asked_again_gets_another_seed_and_everybody_the_same() -> None:
+    seeds = [repeat_seed(seed, repeat) for seed in (0, 1, 2**63 - 1) for repeat in range(1, 50)]
+    assert seeds[0] == 0
+    assert repeat_seed(7, 1) == 7  # what a run without repeats always had
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert repeat_seed(7, 2) == 8254223987835438812
 
 
 @pytest.mark.parametrize("current", list(RoundState))

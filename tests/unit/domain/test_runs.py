@@ -1,34 +1,42 @@
-"""How a run moves, which round comes next, and who is admitted to it."""
-
-from datetime import UTC, datetime, timedelta
+"""How a run moves, which round comes next, and when it stops early."""
 
 import pytest
 
 from app.domain.errors import IllegalTransitionError
 from app.domain.runs import (
     ENDED,
-    Candidate,
     NextRound,
-    choose_cohort,
-    is_online,
     next_round,
     require_legal,
+    spent_budget,
+    stagnation,
 )
-from hansa_core.plans import CohortPlan, EvaluationPlan, RunPlan
+from hansa_core.plans import (
+    BudgetPlan,
+    CohortPlan,
+    EarlyStopping,
+    EvaluationPlan,
+    RunPlan,
+)
 from hansa_core.states import RoundKind, RunState
-
-NOW = datetime(2030, 5, 1, 12, tzinfo=UTC)
-ONLINE_FOR = timedelta(seconds=120)
 
 LEGAL = {
     (RunState.DRAFT, RunState.QUEUED),
     (RunState.DRAFT, RunState.CANCELLED),
     (RunState.QUEUED, RunState.RUNNING),
+    (RunState.QUEUED, RunState.PAUSED),
+    (RunState.QUEUED, RunState.COMPLETED),
     (RunState.QUEUED, RunState.CANCELLED),
+    (RunState.RUNNING, RunState.PAUSED),
     (RunState.RUNNING, RunState.COMPLETED),
     (RunState.RUNNING, RunState.FAILED),
     (RunState.RUNNING, RunState.CANCELLED),
+    (RunState.PAUSED, RunState.QUEUED),
+    (RunState.PAUSED, RunState.RUNNING),
+    (RunState.PAUSED, RunState.CANCELLED),
 }
+LOWER = EarlyStopping(metric="loss", patience=2, min_delta=0.1)
+HIGHER = EarlyStopping(metric="auc", mode="max", patience=2)
 
 
 def a_plan(rounds: int, *, every: int = 1, final: bool = True) -> RunPlan:
@@ -41,17 +49,8 @@ def a_plan(rounds: int, *, every: int = 1, final: bool = True) -> RunPlan:
     )
 
 
-def a_site(name: str, seconds_ago: float | None = 0, **labels: str) -> Candidate:
-    seen = None if seconds_ago is None else NOW - timedelta(seconds=seconds_ago)
-    return Candidate(name, labels, seen)
-
-
-def waiting_for(*sites: Candidate, threshold: int = 2, **labels: str) -> str | None:
-    cohort = choose_cohort(
-        CohortPlan(labels=labels), sites, threshold=threshold, online_for=ONLINE_FOR, now=NOW
-    )
-    assert (cohort.waiting_for is None) == bool(cohort.names)
-    return cohort.waiting_for
+def series(*values: float) -> list[tuple[int, float]]:
+    return list(enumerate(values))
 
 
 @pytest.mark.parametrize("current", list(RunState))
@@ -65,8 +64,8 @@ def test_exactly_the_drawn_moves_are_legal(current: RunState, target: RunState) 
 
 
 def test_an_illegal_move_says_what_is_possible() -> None:
-    with pytest.raises(IllegalTransitionError, match="only cancelled or running"):
-        require_legal(RunState.QUEUED, RunState.COMPLETED)
+    with pytest.raises(IllegalTransitionError, match="only cancelled or completed or paused"):
+        require_legal(RunState.QUEUED, RunState.FAILED)
     with pytest.raises(IllegalTransitionError, match="nothing: it is over"):
         require_legal(RunState.FAILED, RunState.QUEUED)
     assert {RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED} == ENDED
@@ -85,6 +84,20 @@ def test_a_plan_without_a_final_evaluation_ends_with_its_last_round() -> None:
     assert next_round(a_plan(2, final=False), rounds_completed=2, evaluated=False) is None
 
 
+def test_a_run_of_no_rounds_only_evaluates_its_base() -> None:
+    only = next_round(a_plan(0), rounds_completed=0, evaluated=False)
+    assert only == NextRound(1, RoundKind.EVALUATE, evaluate=True, threshold=1)
+    assert next_round(a_plan(0), rounds_completed=0, evaluated=True) is None
+
+
+def test_a_run_that_stops_early_is_evaluated_all_the_same() -> None:
+    coming = next_round(a_plan(9), rounds_completed=4, evaluated=False, stopped=True)
+    assert coming == NextRound(5, RoundKind.EVALUATE, evaluate=True, threshold=1)
+    assert next_round(a_plan(9), rounds_completed=4, evaluated=True, stopped=True) is None
+    quiet = a_plan(9, final=False)
+    assert next_round(quiet, rounds_completed=4, evaluated=False, stopped=True) is None
+
+
 @pytest.mark.parametrize(
     ("every", "evaluated"), [(0, []), (1, [1, 2, 3, 4, 5]), (2, [1, 3, 5]), (9, [1])]
 )
@@ -94,61 +107,41 @@ def test_every_nth_round_evaluates_its_base_first(every: int, evaluated: list[in
     assert [row.number for row in coming if row and row.evaluate] == evaluated
 
 
-def test_all_matching_sites_online_are_admitted_not_only_the_needed_ones() -> None:
-    sites = [
-        a_site("bergen", 0, scanner="mri"),
-        a_site("oslo", 120, scanner="mri", country="no"),
-        a_site("turku", 121, scanner="mri"),
-        a_site("vaasa", 0, scanner="ct"),
-        a_site("visby", 0),
-    ]
-    plan = CohortPlan(labels={"scanner": "mri"})
-    cohort = choose_cohort(plan, sites, threshold=1, online_for=ONLINE_FOR, now=NOW)
-    assert (cohort.names, cohort.waiting_for) == ({"bergen", "oslo"}, None)
-
-
-def test_a_run_that_waits_says_for_whom() -> None:
-    absent = (
-        a_site("turku", 7300),
-        a_site("oslo", None),
-        a_site("vaasa", 130),
-        a_site("kiel", 119.9 + 0.2),
+def test_a_budget_is_spent_when_it_is_reached_and_names_itself() -> None:
+    budget = BudgetPlan(seconds=90, bytes=1000)
+    assert spent_budget(budget, seconds=89.9, moved=999) is None
+    assert spent_budget(budget, seconds=90, moved=0) == "the time budget of 90 s is spent"
+    assert spent_budget(budget, seconds=0, moved=1000) == (
+        "the budget of 1000 bytes is spent: 1000 were moved"
     )
-    assert waiting_for(a_site("bergen"), *absent) == (
-        "1 of 2 sites online: waiting for kiel (last seen 2 min ago), oslo (never seen), "
-        "turku (last seen 2 h ago), vaasa (last seen 2 min ago)"
+    assert spent_budget(BudgetPlan(), seconds=1e9, moved=2**60) is None
+
+
+def test_training_stops_after_so_many_measurements_without_a_gain() -> None:
+    assert stagnation(LOWER, []) is None
+    assert stagnation(LOWER, series(1.0, 1.0)) is None
+    assert stagnation(LOWER, series(1.0, 1.0, 1.0)) == (
+        "eval loss has not improved on the 1 of checkpoint 0 in 2 measurements"
     )
 
 
-def test_a_run_that_waits_names_five_at_most() -> None:
-    many = [a_site(f"site-{number}", 600) for number in range(7)]
-    reason = waiting_for(*many) or ""
-    assert reason.endswith("site-4 (last seen 10 min ago) and 2 more")
-    assert waiting_for(*many[:5]) == reason.removesuffix(" and 2 more")
+def test_a_gain_begins_the_count_again() -> None:
+    assert stagnation(LOWER, series(1.0, 1.0, 0.5, 0.6)) is None
+    stopped = stagnation(LOWER, series(1.0, 1.0, 0.5, 0.6, 0.45))
+    assert stopped is not None
+    assert "the 0.5 of checkpoint 2" in stopped
 
 
-def test_a_run_waits_for_enrolments_where_no_more_site_could_come() -> None:
-    assert waiting_for() == "0 of 2 sites online: waiting for more sites to enroll"
-    others = (a_site("bergen", scanner="ct"), a_site("oslo", scanner="mri"))
-    assert waiting_for(*others, scanner="mri") == (
-        "1 of 2 sites online: waiting for more sites to enroll"
-    )
+def test_a_gain_no_larger_than_min_delta_is_none() -> None:
+    exact = LOWER.model_copy(update={"min_delta": 0.25})
+    assert stagnation(exact, series(1.0, 0.75, 0.75)) is not None
+    assert stagnation(exact, series(1.0, 0.749, 0.75)) is None
+    # Slow gains add up, since each is measured against the last value that counted.
+    assert stagnation(exact, series(1.0, 0.875, 0.7, 0.7)) is None
 
 
-def test_a_site_is_online_for_a_while_after_it_was_seen() -> None:
-    assert is_online(NOW - ONLINE_FOR, ONLINE_FOR, NOW)
-    assert not is_online(NOW - ONLINE_FOR - timedelta(microseconds=1), ONLINE_FOR, NOW)
-    assert not is_online(None, ONLINE_FOR, NOW)
-    assert is_online(NOW + timedelta(seconds=1), ONLINE_FOR, NOW)  # another replica's clock
-
-
-def test_sites_that_wait_for_approval_are_what_the_run_waits_for() -> None:
-    cohort = choose_cohort(
-        CohortPlan(min_sites=2),
-        [],
-        threshold=2,
-        online_for=timedelta(minutes=2),
-        now=datetime(2026, 1, 1, tzinfo=UTC),
-        pending=["oslo", "rome"],
-    )
-    assert cohort.waiting_for == "0 of 2 sites online: waiting for the approval of oslo, rome"
+def test_of_a_metric_to_maximize_more_is_better() -> None:
+    assert stagnation(HIGHER, series(0.5, 0.6, 0.7)) is None
+    stopped = stagnation(HIGHER, series(0.5, 0.7, 0.6, 0.7))
+    assert stopped is not None
+    assert stopped.startswith("eval auc has not improved on the 0.7 of checkpoint 1")

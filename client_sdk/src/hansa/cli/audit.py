@@ -111,7 +111,7 @@ def verify(
         with connect() as client:
             log = _log(client, federation, hub=hub)
             now = log.head()  # guards against an export that ends early
-            if now.digest is not None:
+            if now.digest is not None and all(one.number != now.number for one in kept):
                 kept.append(Head(now.number, now.digest))
             chain = verify_chain(log.export(), kept=kept)
     if chain is None:
