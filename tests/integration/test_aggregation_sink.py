@@ -84,8 +84,8 @@ def a_lease(artifacts: FilesystemArtifacts) -> AggregationLease:
         token=uuid4(),
         base=stored(artifacts, 10.0),
         updates=(
-            WeightedUpdate(stored(artifacts, 1.0), 1),
-            WeightedUpdate(stored(artifacts, 3.0), 3),
+            WeightedUpdate(stored(artifacts, 1.0), 1, 1.0),
+            WeightedUpdate(stored(artifacts, 3.0), 3, 1.0),
         ),
     )
 

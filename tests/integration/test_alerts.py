@@ -23,6 +23,7 @@ from tests.factories import (
     a_model,
     a_run,
     change_state,
+    lease_round,
     sites_online,
     step_run,
     work_off,
@@ -162,10 +163,11 @@ def test_a_task_given_up_and_a_failed_run_are_told(federation: Federation) -> No
     run = a_run(federation, deadlines={"round_seconds": 3600})
     work_off(federation)
     bergen.answer(bergen.claim(), a_delta(1))
+    now = utc_now()
     for _ in range(MAX_TASK_ATTEMPTS):
-        task = oslo.claim()
-        step_run(federation, run.id, now=task.lease.expires_at)
-    work_off(federation, now=task.lease.expires_at)
+        now = oslo.claim().lease.expires_at
+        step_run(federation, run.id, now=now)
+    work_off(federation, now=now)
     assert federation.run(run.id).state is RunState.FAILED
     found = {item["kind"]: item for item in listed(federation, open=True)}
     assert set(found) == {"task-abandoned", "run-failed"}
@@ -175,8 +177,6 @@ def test_a_task_given_up_and_a_failed_run_are_told(federation: Federation) -> No
 
 
 def test_a_worker_that_died_while_aggregating_is_told(federation: Federation) -> None:
-    from tests.factories import lease_round  # noqa: PLC0415
-
     made = sites_online(federation, "bergen", "oslo")
     a_model(federation)
     run = a_run(federation)

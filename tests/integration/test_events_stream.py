@@ -185,9 +185,13 @@ def test_a_reader_that_resumes_loses_and_repeats_nothing_while_others_write(
     seen: list[wire.Event] = []
     last, by_header = 0, True
     while sum(event.kind == "test.written" for event in seen) < each * writers:
-        resume = {"last_event_id": last} if by_header else {"after": last}
+        resumed = (
+            streaming(hub, federation, last_event_id=last)
+            if by_header
+            else streaming(hub, federation, after=last)
+        )
         by_header = not by_header
-        with streaming(hub, federation, **resume) as stream:
+        with resumed as stream:
             for count, event in enumerate(stream.events(), 1):
                 seen.append(event)
                 last = event.id

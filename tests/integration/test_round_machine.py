@@ -5,8 +5,10 @@ Everything but the arithmetic is real: uploads have rows and no bytes, checkpoin
 
 from datetime import datetime
 from itertools import count
+from typing import Any
 from uuid import UUID
 
+import pytest
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
@@ -23,7 +25,7 @@ from app.services.transactions import Transactions
 from app.settings import Settings
 from hansa_core import wire
 from hansa_core.layouts import Layout
-from hansa_core.plans import RunPlan
+from hansa_core.plans import RunPlan, parse_plan
 from hansa_core.signing import Purpose
 from hansa_core.states import RoundKind, RoundState, RunState, SiteState, TaskPhase, TaskState
 from tests.factories import (
@@ -31,9 +33,11 @@ from tests.factories import (
     Federation,
     a_federation,
     a_model,
+    a_plan,
     an_active_site,
     change_state,
 )
+from tests.round_invariants import SeenRound, SeenTask, Snapshot
 from tests.round_machines import (
     AGGREGATION_LEASE,
     LEASE_FOR,
@@ -41,14 +45,11 @@ from tests.round_machines import (
     Handle,
     Lease,
     RoundMachine,
-    SeenRound,
-    SeenTask,
-    Snapshot,
 )
 from tests.tensors import BASE, digest_of
 
 A_FEW = settings(
-    max_examples=12,
+    max_examples=5,
     stateful_step_count=25,
     deadline=None,
     database=None,
@@ -78,6 +79,76 @@ def test_any_interleaving_keeps_the_invariants(
 
     run_state_machine_as_test(machine, settings=A_FEW)  # pyright: ignore[reportUnknownMemberType] -- hypothesis leaves it untyped
     assert next(numbers) >= A_FEW.max_examples // 2
+
+
+@pytest.fixture
+def federation(client: TestClient, transactions: Transactions, settings: Settings) -> Federation:
+    return a_federation(client, transactions, settings)
+
+
+def a_world(federation: Federation, **plan: Any) -> "ServiceWorld":
+    """Return a world with two sites online, whose run has the first round open."""
+    world = ServiceWorld(federation, parse_plan(a_plan(**plan)))
+    for name in ("bergen", "oslo"):
+        world.enroll(name)
+        world.seen(name)
+    world.step()
+    return world
+
+
+def close_round(world: "ServiceWorld") -> None:
+    """Let a worker sum the round that has its answers."""
+    world.step()
+    lease = world.lease()
+    assert lease is not None
+    assert world.finish(lease)
+
+
+def test_a_run_paused_after_its_last_round_is_completed_when_resumed(
+    federation: Federation,
+) -> None:
+    world = a_world(federation)
+    for name in ("bergen", "oslo"):
+        handle = world.claim(name)
+        assert handle is not None
+        assert world.answer(handle, 1)
+    world.pause(burn=False)
+    close_round(world)
+    assert world.snapshot().state is RunState.PAUSED
+    world.resume()
+    world.step()
+    assert world.snapshot().state is RunState.COMPLETED
+
+
+@pytest.mark.xfail(strict=True, reason="a cancelled evaluation round counts as held")
+def test_a_final_evaluation_burnt_by_a_pause_is_held_again(federation: Federation) -> None:
+    world = a_world(federation, rounds=0, evaluation={"final": True})
+    world.pause(burn=True)
+    world.resume()
+    world.step()
+    states = [row.state for row in world.snapshot().rounds]
+    assert states == [RoundState.CANCELLED, RoundState.COLLECTING]
+
+
+@pytest.mark.xfail(strict=True, reason="tasks of a buffered run outlive its training")
+def test_nobody_trains_on_during_the_final_evaluation_of_a_buffered_run(
+    federation: Federation,
+) -> None:
+    world = a_world(
+        federation,
+        cohort={"min_sites": 1},
+        buffer={"size": 1},
+        evaluation={"every": 0, "final": True},
+    )
+    fast, slow = world.claim("bergen"), world.claim("oslo")
+    assert fast is not None
+    assert slow is not None
+    assert world.answer(fast, 1)
+    close_round(world)
+    assert world.answer(slow, 2) is None
+    evaluation = world.claim("oslo")
+    assert evaluation is not None
+    assert evaluation.kind is RoundKind.EVALUATE
 
 
 class ServiceWorld:

@@ -525,6 +525,28 @@ def test_a_buffered_run_is_recomputed_with_what_staleness_left(
     assert said(report, Check.AGGREGATE, "receipt 2 (round 2)", "the updates give")
 
 
+def test_a_round_that_was_held_again_is_part_of_the_chain(
+    client: TestClient, transactions: Transactions, settings: Settings, tmp_path: Path
+) -> None:
+    federation = a_federation(client, transactions, settings)
+    sites = sites_online(federation, "bergen", "oslo")
+    a_model(federation)
+    run = a_run(federation, cohort={"min_sites": 2, "retries": 1})
+    work_off(federation)
+    sites[0].answer(sites[0].claim(), a_delta(1))
+    assert sites[1].fail(sites[1].claim(), "disk full").status_code == 204
+    work_off(federation)
+    for seed, site in enumerate(sites):
+        site.answer(site.claim(), a_delta(seed))
+    work_off(federation)
+    played = kept(federation, settings, run.id, tmp_path / "again")
+    report = verify_bundle(Bundle(played.folder), played.trust)
+    assert (report.wrong, report.unchecked) == ((), ())
+    assert "train failed" in report.story[0]
+    assert "receipt 2 (round 1, retry 1): train completed" in report.story[1]
+    assert report.holds[Check.AGGREGATE] == 1
+
+
 def test_the_manifests_of_a_bundle_are_signed(played: Played) -> None:
     bundle = Bundle(played.folder)
     for path in stored(bundle):

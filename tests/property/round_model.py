@@ -22,19 +22,15 @@ from app.domain.runs import NextRound, next_round, spent_budget, stagnation
 from app.domain.runs import require_legal as require_legal_run
 from hansa_core.plans import RunPlan
 from hansa_core.states import RoundKind, RoundState, RunState, SiteState, TaskState
+from tests.round_invariants import OPEN_ROUNDS, UNFINISHED, SeenRound, SeenTask, Snapshot
 from tests.round_machines import (
     AGGREGATION_LEASE,
     LEASE_FOR,
     ONLINE_FOR,
-    OPEN_ROUNDS,
     ROUND_SECONDS,
     SIZE,
-    UNFINISHED,
     Handle,
     Lease,
-    SeenRound,
-    SeenTask,
-    Snapshot,
 )
 
 ALIVE = frozenset({RunState.QUEUED, RunState.RUNNING})

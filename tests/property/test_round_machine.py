@@ -7,8 +7,8 @@ from tests.property.round_model import MemoryWorld
 from tests.round_machines import RoundMachine
 
 THOROUGH = settings(
-    max_examples=150,
-    stateful_step_count=60,
+    max_examples=100,
+    stateful_step_count=50,
     deadline=None,  # a busy machine is no failure
     suppress_health_check=[HealthCheck.too_slow],
 )

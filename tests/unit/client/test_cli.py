@@ -138,7 +138,7 @@ def test_every_wrong_field_of_a_plan_is_named_at_once(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = home / "plan.toml"
-    plan.write_text('name = "Bad Name"\nrounds = 0\n[cohort]\nmin_sitess = 2\n')
+    plan.write_text('name = "Bad Name"\nrounds = -1\n[cohort]\nmin_sitess = 2\n')
     assert hansa(monkeypatch, "run", "create", str(plan)) == 1
     told = capsys.readouterr().err
     for path in ("name", "model", "rounds", "cohort.min_sitess"):
