@@ -186,6 +186,22 @@ def lock_artifact(session: Session, federation_id: UUID, digest: str) -> Artifac
     return session.scalars(locked).one_or_none()
 
 
+def pin_round(session: Session, round_id: UUID) -> None:
+    """Keep what a round's receipt needs from being purged until the commit."""
+    row = session.get_one(Round, round_id)
+    updates = select(Update.digest).where(Update.round_id == round_id)
+    checkpoints = select(Checkpoint.digest).where(
+        Checkpoint.id.in_((row.base_checkpoint_id, row.checkpoint_id))
+    )
+    owner = select(Run.federation_id).where(Run.id == row.run_id).scalar_subquery()
+    query = select(Artifact.digest).where(
+        Artifact.federation_id == owner,
+        or_(Artifact.digest.in_(updates), Artifact.digest.in_(checkpoints)),
+    )
+    locked = query.order_by(Artifact.digest).with_for_update(read=True, key_share=True)
+    session.execute(locked).all()
+
+
 def count_events(session: Session, federation_id: UUID, *, before: datetime) -> int:
     """Return how many events `delete_events` would delete."""
     query = select(func.count()).select_from(Event).where(*_old_events(federation_id, before))

@@ -161,8 +161,14 @@ def renew_round_lease(
 
 
 def has_evaluation_round(session: Session, run_id: UUID) -> bool:
-    """Tell whether the final evaluation round was held, whatever came of it."""
-    query = select(exists().where(Round.run_id == run_id, Round.kind == RoundKind.EVALUATE))
+    """Tell whether the final evaluation round was held, whatever came of it; burnt is not held."""
+    query = select(
+        exists().where(
+            Round.run_id == run_id,
+            Round.kind == RoundKind.EVALUATE,
+            Round.state != RoundState.CANCELLED,
+        )
+    )
     return session.execute(query).scalar_one()
 
 

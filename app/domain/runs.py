@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.domain.errors import IllegalTransitionError
-from hansa_core.plans import BudgetPlan, EarlyStopping, RunPlan
+from hansa_core.plans import BudgetPlan, BufferPlan, EarlyStopping, RunPlan
 from hansa_core.states import RoundKind, RunState
 
 _EXITS = {
@@ -52,6 +52,11 @@ class NextRound:
     kind: RoundKind
     evaluate: bool  # evaluate the base checkpoint before training on it
     threshold: int  # fewest answers that make it
+
+
+def buffer_of(plan: RunPlan, kind: RoundKind) -> BufferPlan | None:
+    """Return how rounds of this kind are filled asynchronously; None: they have a fixed cohort."""
+    return plan.buffer if kind is RoundKind.TRAIN else None
 
 
 def next_round(

@@ -7,7 +7,6 @@ from app.db import runs as rows
 from app.db import tasks as task_rows
 from app.db.models import Round, Run
 from app.domain.alerts import AlertKind
-from app.domain.errors import IllegalTransitionError
 from app.domain.rounds import Decision, require_legal, weighted_means
 from app.domain.runs import require_legal as require_legal_run
 from app.services import alerts, receipts
@@ -79,16 +78,14 @@ def pause_run(tx: Tx, run: Run, *, burn: bool, by: str, now: datetime) -> None:
     Raises:
         IllegalTransitionError: the run is not started, or over.
     """
+    require_legal_run(RunState(run.state), RunState.PAUSED)
     reason = f"paused by {by}"
     current = rows.lock_open_round(tx.session, run.id)
     if current is not None and not burn:
-        if run.state != RunState.RUNNING:  # pragma: no cover - an open round has a running run
-            raise IllegalTransitionError(f"a {run.state} run cannot be paused")
         run.pausing = True
         run.state_reason = reason
         tx.record("run.pausing", federation_id=run.federation_id, run_id=run.id, reason=reason)
         return
-    require_legal_run(RunState(run.state), RunState.PAUSED)
     if current is not None:
         burnt = Decision(RoundState.CANCELLED, f"{reason}; the round is held again later")
         close_round(tx, run, current, burnt, now=now)

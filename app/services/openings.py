@@ -12,10 +12,17 @@ from app.db.models import Round, Run, Site, Task
 from app.domain.cohorts import Candidate, Cohort, Exclusion, Machine, choose_cohort
 from app.domain.deadlines import derive_seconds
 from app.domain.ids import new_id
-from app.domain.runs import NextRound, next_round, require_legal, spent_budget, stagnation
+from app.domain.runs import (
+    NextRound,
+    buffer_of,
+    next_round,
+    require_legal,
+    spent_budget,
+    stagnation,
+)
 from app.services.endings import active_seconds, end_run, rest_run
 from app.services.transactions import Tx
-from hansa_core.plans import CohortChoice, RunPlan
+from hansa_core.plans import BufferPlan, CohortChoice, RunPlan
 from hansa_core.states import RoundKind, RoundState, RunState, SiteState, TaskState
 
 REMEMBERED_ROUNDS = 5  # what a deadline is derived from
@@ -52,13 +59,13 @@ def go_on(tx: Tx, run: Run, *, now: datetime, online_for: timedelta) -> None:
         return
     _set_running(tx, run, now=now)
     row = _open_round(tx, run, plan, coming, cohort, retry=held, now=now)
-    asked = [(sites[name], False) for name in sorted(cohort.names)]
-    if plan.buffer is not None and coming.kind is RoundKind.TRAIN:
-        asked = []
-        task_rows.adopt_updates(tx.session, run.id, row.id)
-        _stop_stale_work(tx, run, plan, row, now=now)
-    asked += [(sites[name], True) for name in sorted(cohort.evaluators)]
-    _ask(tx, row, [(site.id, evaluator, 1) for site, evaluator in asked], now=now)
+    buffer = buffer_of(plan, coming.kind)
+    if buffer is None:
+        _ask(tx, row, [(sites[name].id, False, 1) for name in sorted(cohort.names)], now=now)
+    else:
+        _stop_stale_work(tx, run, buffer, row, now=now)
+        refill(tx, run, plan, row, now=now, online_for=online_for)
+    _ask(tx, row, [(sites[name].id, True, 1) for name in sorted(cohort.evaluators)], now=now)
     tx.record(
         "round.opened",
         federation_id=run.federation_id,
@@ -69,23 +76,25 @@ def go_on(tx: Tx, run: Run, *, now: datetime, online_for: timedelta) -> None:
         sites=len(cohort.names | cohort.evaluators),
         deadline_at=row.deadline_at.isoformat(),
     )
-    if plan.buffer is not None and coming.kind is RoundKind.TRAIN:
-        refill(tx, run, plan, row, now=now, online_for=online_for)
 
 
 def refill(
     tx: Tx, run: Run, plan: RunPlan, row: Round, *, now: datetime, online_for: timedelta
 ) -> None:
-    """Ask idle sites of a buffered run for updates, as many as may train at once.
+    """Ask idle sites of a buffered round for updates, as many as may train at once.
 
     A site that has answered in this round is asked again, with another seed; one that failed in
     it is not.
     """
-    assert plan.buffer is not None
+    buffer = buffer_of(plan, RoundKind(row.kind))
+    if buffer is None:
+        return
     tx.session.flush()
     task_rows.adopt_updates(tx.session, run.id, row.id)
+    if task_rows.count_updates(tx.session, row.id) >= buffer.size:
+        return  # full: who is asked now should begin from the checkpoint that it makes
     busy = set(task_rows.busy_sites(tx.session, run.id))
-    places = plan.buffer.concurrency - len(busy)
+    places = buffer.concurrency - len(busy)
     if places <= 0:
         return
     coming = NextRound(row.number, RoundKind.TRAIN, evaluate=False, threshold=1)
@@ -170,7 +179,7 @@ def _open_round(
     retry: int,
     now: datetime,
 ) -> Round:
-    buffered = plan.buffer is not None and coming.kind is RoundKind.TRAIN
+    buffer = buffer_of(plan, coming.kind)
     row = Round(
         id=new_id(),
         run_id=run.id,
@@ -180,10 +189,10 @@ def _open_round(
         state=RoundState.COLLECTING,
         base_checkpoint_id=run.latest_checkpoint_id,
         threshold=coming.threshold,
-        target=plan.buffer.size if plan.buffer and buffered else cohort.target,
+        target=cohort.target if buffer is None else buffer.size,
         excluded=[_exclusion(item) for item in cohort.excluded],
         evaluate=coming.evaluate and plan.evaluation.at_sites,
-        deadline_at=_deadline(tx, run, plan, len(cohort.names), now=now),
+        deadline_at=_deadline(tx, run, plan, coming.kind, len(cohort.names), now=now),
         attempts=0,
         created_at=now,
     )
@@ -196,8 +205,10 @@ def _exclusion(item: Exclusion) -> dict[str, object]:
     return {"site": item.site, "reason": item.reason, "drawn_against": item.drawn_against}
 
 
-def _deadline(tx: Tx, run: Run, plan: RunPlan, sites: int, *, now: datetime) -> datetime:
-    """Return when the round closes whatever came; never after the time budget's end."""
+def _deadline(
+    tx: Tx, run: Run, plan: RunPlan, kind: RoundKind, sites: int, *, now: datetime
+) -> datetime:
+    """Return when the round closes whatever came; of training never after the time budget."""
     seconds = plan.deadlines.round_seconds
     if seconds is None:
         past = rows.answer_seconds(
@@ -205,7 +216,7 @@ def _deadline(tx: Tx, run: Run, plan: RunPlan, sites: int, *, now: datetime) -> 
         )
         size = artifact_rows.checkpoint_size(tx.session, run.latest_checkpoint_id)
         seconds = derive_seconds(past, transfer_bytes=2 * size * sites)
-    if plan.budget.seconds is not None:
+    if plan.budget.seconds is not None and kind is RoundKind.TRAIN:
         seconds = min(seconds, max(0.0, plan.budget.seconds - active_seconds(run, now)))
     return now + timedelta(seconds=seconds)
 
@@ -228,12 +239,11 @@ def _ask(tx: Tx, row: Round, sites: list[tuple[UUID, bool, int]], *, now: dateti
     tx.ring(*(site_id for site_id, _, _ in sites))
 
 
-def _stop_stale_work(tx: Tx, run: Run, plan: RunPlan, row: Round, *, now: datetime) -> None:
+def _stop_stale_work(tx: Tx, run: Run, buffer: BufferPlan, row: Round, *, now: datetime) -> None:
     """End tasks of a buffered run that began too many checkpoints ago."""
-    assert plan.buffer is not None
     tx.session.flush()
-    oldest = row.number - plan.buffer.max_staleness
-    reason = f"more than {plan.buffer.max_staleness} rounds old: begin again from the newest"
+    oldest = row.number - buffer.max_staleness
+    reason = f"more than {buffer.max_staleness} rounds old: begin again from the newest"
     for site_id in rows.close_tasks_of_run(
         tx.session, run.id, state=TaskState.LATE, reason=reason, now=now, below=oldest
     ):

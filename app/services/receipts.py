@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from app.db import receipts as rows
+from app.db import retention as retention_rows
 from app.db import runs as run_rows
 from app.db.models import Receipt, Round, Run
 from app.domain.errors import NotFoundError
@@ -105,6 +106,8 @@ def hold(
         NotFoundError: no such run, or no such receipt of it.
     """
     receipt = _require(tx, federation_id, run_id, digest).receipt
+    if receipt.round_id is not None:  # a purge that has begun either sees the hold or was first
+        retention_rows.pin_round(tx.session, receipt.round_id)
     if rows.hold(tx.session, receipt.id, reason=request.reason, held_by=user_id, now=now):
         tx.record(
             "receipt.held",

@@ -18,8 +18,8 @@ So these two calls of the store, a deletion and a look, happen inside a transact
 rule, each alone in it. No clock takes part in that; the grace period only spares what was sent
 and is about to be named.
 
-What comes to name an artifact waits for `lock_kept` by its foreign key or by `checkpoints.pin`, and
-what is planned after that lock knows of it.
+What comes to name an artifact, or to hold it, waits for `lock_kept` by its foreign key, by
+`checkpoints.pin` or by `pin_round`, and what is planned after that lock knows of it.
 """
 
 from collections.abc import Iterator, Sequence

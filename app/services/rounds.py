@@ -19,7 +19,7 @@ from app.domain.rounds import (
     decide,
     require_legal,
 )
-from app.domain.runs import spent_budget
+from app.domain.runs import buffer_of, spent_budget
 from app.doorbell import AGGREGATE_ROUND
 from app.services import alerts
 from app.services.endings import active_seconds, close_round, close_tasks, fail_run
@@ -56,11 +56,10 @@ def due(tx: Tx, *, now: datetime) -> list[UUID]:
 
 def _step_collecting(tx: Tx, run: Run, row: Round, *, now: datetime, online_for: timedelta) -> None:
     plan = RunPlan.model_validate(run.plan)
-    buffered = plan.buffer is not None and row.kind == RoundKind.TRAIN
+    buffered = buffer_of(plan, RoundKind(row.kind)) is not None
     _reopen_silent_tasks(tx, run, now=now)
     _give_up_barred_tasks(tx, run, now=now)
-    if buffered:
-        refill(tx, run, plan, row, now=now, online_for=online_for)
+    refill(tx, run, plan, row, now=now, online_for=online_for)
     decision = decide(_facts(tx, run, row, buffered=buffered), now=now)
     if decision is None:
         return

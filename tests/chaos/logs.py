@@ -48,6 +48,7 @@ EXPECTED = frozenset(
 FORBIDDEN_EVENTS = frozenset({"request_crashed"})
 
 _EXCEPTION = re.compile(r"^(?:\s*[|+] )*((?:[A-Za-z_]\w*\.)*[A-Z]\w*)(?::|$)", re.MULTILINE)
+_WRAPPER = "billiard.einfo.ExceptionWithTraceback"  # what it wraps has its own traceback
 _TRACEBACK = "Traceback (most recent call last):"
 _CHAINED = (
     "During handling of the above exception, another exception occurred:",
@@ -64,7 +65,7 @@ def exceptions_in(text: str) -> Counter[str]:
     for block in text.split(_TRACEBACK)[1:]:
         if any(phrase in block for phrase in _CHAINED):
             continue
-        if match := _EXCEPTION.search(block):
+        if (match := _EXCEPTION.search(block)) and match[1] != _WRAPPER:
             found[CUT_ANSWER if CUT in block else match[1]] += 1
     return found
 

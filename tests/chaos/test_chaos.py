@@ -58,6 +58,11 @@ def test_two_hundred_faults_hit_everything_in_every_way() -> None:
             "Traceback (most recent call last):\n  y\na.OuterError: 2\n",
             {"a.OuterError": 1},
         ),
+        (
+            "Traceback (most recent call last):\n  x\nbilliard.einfo.ExceptionWithTraceback: \n"
+            '"""\nTraceback (most recent call last):\n  x\nb.LostError: 3\n"""\n',
+            {"b.LostError": 1},
+        ),
     ],
 )
 def test_a_log_is_read_for_the_exceptions_that_were_not_met(

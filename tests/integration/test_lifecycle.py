@@ -421,3 +421,19 @@ def test_a_site_that_no_round_makes_use_of_raises_an_alert_until_one_does(
         "none of the last 10 rounds of run first made use of bergen"
     ]
     assert federation.run(run.id).state is RunState.COMPLETED
+
+
+def test_a_burnt_evaluation_is_held_again_too(
+    federation: Federation, sites: list[ActiveSite]
+) -> None:
+    plan = a_plan(name="cross", rounds=0, evaluation={"final": True})
+    run = wire.Run.model_validate(federation.post("/runs", {"plan": plan}))
+    work_off(federation)
+    federation.post(f"/runs/{run.id}/pause", {"round": "burn"}, expect=200)
+    federation.post(f"/runs/{run.id}/resume", expect=200)
+    work_off(federation)
+    for site in sites:
+        assert site.evaluate(site.claim(), {"auc": 0.5}, 4).status_code == 201
+    work_off(federation)
+    assert federation.run(run.id).state is RunState.COMPLETED
+    assert rounds_of(federation, run) == [(1, 0, "cancelled"), (1, 1, "completed")]

@@ -1,16 +1,17 @@
 """A retention policy deletes what it says, never what is needed, and loses no race."""
 
 import threading
+import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
-from app.db.models import Artifact, Event, Receipt, ReceiptHold, Round, Run
+from app.db.models import Artifact, Event, Receipt, Round, Run
 from app.domain.errors import ArtifactPurgedError, StorageUnavailableError
-from app.services import checkpoints, retention
+from app.services import checkpoints, receipts, retention
 from app.services.checkpoints import NewBlob
 from app.services.transactions import Transactions
 from app.settings import Settings
@@ -181,24 +182,77 @@ def test_what_the_policy_lets_go_is_deleted_and_answers_410(
     assert federation.get("/events", limit=500) == before
 
 
-def test_what_a_held_receipt_needs_is_kept(
+def receipt_of(federation: Federation, run: wire.Run, number: int) -> str:
+    with federation.transactions.begin("look") as tx:
+        query = select(Receipt.digest).join(Round, Round.id == Receipt.round_id)
+        return tx.session.execute(
+            query.where(Round.run_id == run.id, Round.number == number)
+        ).scalar_one()
+
+
+def wait_for_a_lock(transactions: Transactions) -> None:
+    """Wait until some transaction of the test's database waits for another's lock."""
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    deadline = time.monotonic() + 30
+    count = 0
+    while not count:
+        assert time.monotonic() < deadline, "nothing came to a lock"
+        with transactions.begin("look") as tx:
+            count = tx.session.execute(waiting).scalar_one()
+
+
+def test_a_hold_that_comes_beside_a_purge_waits_and_one_before_it_is_seen(
     federation: Federation, run: wire.Run, transactions: Transactions
 ) -> None:
-    base, one, two, _ = checkpoint_digests(federation, run)
-    with transactions.begin("hold") as tx:
-        receipt_id = tx.session.execute(
-            select(Receipt.id)
-            .join(Round, Round.id == Receipt.round_id)
-            .where(Round.run_id == run.id, Round.number == 2)
-        ).scalar_one()
-        tx.session.add(
-            ReceiptHold(
-                receipt_id=receipt_id,
-                reason="an inquiry",
-                held_by=federation.owner.id,
-                created_at=transactions.now(),
+    digest = receipt_of(federation, run, 1)
+    pages: list[retention.PurgedPage] = []
+
+    def purge() -> None:
+        with transactions.begin("purge") as tx:
+            pages.append(
+                retention.purge_page(
+                    tx,
+                    federation.id,
+                    wire.Retention(updates_days=0),
+                    after="",
+                    now=later(federation),
+                    grace=GRACE,
+                )
             )
+
+    thread = threading.Thread(target=purge)
+    with transactions.begin("hold") as tx:
+        request = wire.HoldRequest(reason="an inquiry")
+        receipts.hold(
+            tx,
+            federation.id,
+            run.id,
+            digest,
+            request,
+            user_id=federation.owner.id,
+            now=transactions.now(),
         )
+        tx.session.flush()
+        thread.start()
+        wait_for_a_lock(transactions)  # the purge, which has not seen the hold
+    thread.join(30)
+    (page,) = pages
+    going = {item.digest for item in page.tombstones}
+    assert going == {*update_digests(2), *update_digests(3)}
+
+
+def test_what_a_held_receipt_needs_is_kept(federation: Federation, run: wire.Run) -> None:
+    base, one, two, _ = checkpoint_digests(federation, run)
+    digest = receipt_of(federation, run, 2)
+    held = federation.client.put(
+        f"/v1/federations/{federation.slug}/runs/{run.id}/receipts/{digest}/hold",
+        json={"reason": "an inquiry"},
+        headers=federation.owner.headers,
+    )
+    assert held.status_code == 200, held.text
     change(federation, {"retention": {"updates_days": 0, "checkpoints_every": 100}})
     apply(federation)
     assert all(stored(federation, digest) for digest in (base, one, two, *update_digests(2)))

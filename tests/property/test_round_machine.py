@@ -7,7 +7,7 @@ from tests.property.round_model import MemoryWorld
 from tests.round_machines import RoundMachine
 
 THOROUGH = settings(
-    max_examples=100,
+    max_examples=120,
     stateful_step_count=50,
     deadline=None,  # a busy machine is no failure
     suppress_health_check=[HealthCheck.too_slow],
@@ -16,5 +16,6 @@ THOROUGH = settings(
 
 def test_any_interleaving_keeps_the_invariants() -> None:
     run_state_machine_as_test(  # pyright: ignore[reportUnknownMemberType] -- hypothesis leaves it untyped
-        lambda: RoundMachine(MemoryWorld), settings=THOROUGH
+        lambda: RoundMachine(MemoryWorld),  # pyright: ignore[reportArgumentType] -- a factory will do
+        settings=THOROUGH,
     )

@@ -260,7 +260,7 @@ def test_over_selection_asks_more_but_wants_the_size() -> None:
 
 @pytest.mark.parametrize("choice", ["random", "weighted", "stratified"])
 def test_pinned_sites_are_in_every_round(choice: str) -> None:
-    extra = {"stratify_by": "country"} if choice == "stratified" else {}
+    extra: dict[str, Any] = {"stratify_by": "country"} if choice == "stratified" else {}
     plan = a_plan(choose=choice, size=3, pinned=["site-04", "site-07"], **extra)
     sites = [a_site(name, country=name[-1]) for name in NAMES]
     drawn_beside: set[str] = set()
