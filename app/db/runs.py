@@ -190,19 +190,20 @@ class Part:
     last_seen_at: datetime | None
     state: TaskState
     progress: dict[str, Any] | None
+    evaluator: bool
 
 
 def parts_of_round(session: Session, round_id: UUID) -> list[Part]:
     """Return every site's part in the round, by name."""
     query = (
-        select(Site.name, Site.last_seen_at, Task.state, Task.progress)
+        select(Site.name, Site.last_seen_at, Task.state, Task.progress, Task.evaluator)
         .join(Site, Site.id == Task.site_id)
         .where(Task.round_id == round_id)
         .order_by(Site.name)
     )
     return [
-        Part(name, seen_at, TaskState(state), progress)
-        for name, seen_at, state, progress in session.execute(query)
+        Part(name, seen_at, TaskState(state), progress, evaluator)
+        for name, seen_at, state, progress, evaluator in session.execute(query)
     ]
 
 

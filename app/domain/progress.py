@@ -17,6 +17,7 @@ class Part:
     last_seen_at: datetime | None
     state: TaskState
     progress: Mapping[str, Any] | None  # wire.Progress as JSON
+    evaluator: bool = False  # no part of what the round wants
 
 
 def describe_round(
@@ -30,11 +31,12 @@ def describe_round(
 ) -> str:
     """Return "round 3 of 10: 2 of 3 answers, waiting for st-mary (training 40 %)"."""
     which = f"round {number} of {rounds}" if number <= rounds else "the final evaluation"
-    answered = sum(part.state is TaskState.DONE for part in parts)
+    asked = [part for part in parts if not part.evaluator]
+    answered = sum(part.state is TaskState.DONE for part in asked)
     if state is RoundState.AGGREGATING:
         return f"{which}: combining {answered} updates"
     waiting = [_doing(part, now) for part in parts if part.state in _UNFINISHED]
-    count = f"{which}: {answered} of {wanted or len(parts)} answers"
+    count = f"{which}: {answered} of {wanted or len(asked)} answers"
     return f"{count}, waiting for {first_names(waiting)}" if waiting else count
 
 

@@ -22,10 +22,11 @@ from app.domain.runs import (
 )
 from app.services.endings import active_seconds, end_run, rest_run
 from app.services.transactions import Tx
-from hansa_core.plans import BufferPlan, CohortChoice, RunPlan
+from hansa_core.plans import CohortChoice, RunPlan
 from hansa_core.states import RoundKind, RoundState, RunState, SiteState, TaskState
 
 REMEMBERED_ROUNDS = 5  # what a deadline is derived from
+TRAINING_OVER = "training is over: the run evaluates what it has"
 
 
 def go_on(tx: Tx, run: Run, *, now: datetime, online_for: timedelta) -> None:
@@ -58,12 +59,16 @@ def go_on(tx: Tx, run: Run, *, now: datetime, online_for: timedelta) -> None:
         run.state_reason = cohort.waiting_for
         return
     _set_running(tx, run, now=now)
+    if coming.kind is RoundKind.EVALUATE:
+        _stop_work(tx, run, TRAINING_OVER, number=coming.number, now=now)
     row = _open_round(tx, run, plan, coming, cohort, retry=held, now=now)
     buffer = buffer_of(plan, coming.kind)
     if buffer is None:
         _ask(tx, row, [(sites[name].id, False, 1) for name in sorted(cohort.names)], now=now)
     else:
-        _stop_stale_work(tx, run, buffer, row, now=now)
+        stale = f"more than {buffer.max_staleness} rounds old: begin again from the newest"
+        below = coming.number - buffer.max_staleness
+        _stop_work(tx, run, stale, number=coming.number, now=now, below=below)
         refill(tx, run, plan, row, now=now, online_for=online_for)
     _ask(tx, row, [(sites[name].id, True, 1) for name in sorted(cohort.evaluators)], now=now)
     tx.record(
@@ -239,19 +244,19 @@ def _ask(tx: Tx, row: Round, sites: list[tuple[UUID, bool, int]], *, now: dateti
     tx.ring(*(site_id for site_id, _, _ in sites))
 
 
-def _stop_stale_work(tx: Tx, run: Run, buffer: BufferPlan, row: Round, *, now: datetime) -> None:
-    """End tasks of a buffered run that began too many checkpoints ago."""
+def _stop_work(
+    tx: Tx, run: Run, reason: str, *, number: int, now: datetime, below: int | None = None
+) -> None:
+    """End what a buffered run's sites still do for rounds under `below`; None: for any."""
     tx.session.flush()
-    oldest = row.number - buffer.max_staleness
-    reason = f"more than {buffer.max_staleness} rounds old: begin again from the newest"
     for site_id in rows.close_tasks_of_run(
-        tx.session, run.id, state=TaskState.LATE, reason=reason, now=now, below=oldest
+        tx.session, run.id, state=TaskState.LATE, reason=reason, now=now, below=below
     ):
         tx.record(
             "task.late",
             federation_id=run.federation_id,
             run_id=run.id,
-            round_number=row.number,
+            round_number=number,
             site_id=str(site_id),
             reason=reason,
         )

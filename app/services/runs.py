@@ -256,7 +256,7 @@ def _open_round_says(tx: Tx, run: Run, now: datetime) -> str | None:
     if current is None:
         return None
     parts = [
-        Part(part.site_name, part.last_seen_at, part.state, part.progress)
+        Part(part.site_name, part.last_seen_at, part.state, part.progress, part.evaluator)
         for part in rows.parts_of_round(tx.session, current.id)
     ]
     return describe_round(

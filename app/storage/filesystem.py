@@ -13,7 +13,7 @@ federation has no folder: a process that starts without the disk makes an empty 
 import os
 import tempfile
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -85,24 +85,29 @@ class FilesystemArtifacts:
         read_ahead_bytes: int = READ_AHEAD_BYTES,  # unused: the kernel reads ahead
     ) -> Generator[BlobReader]:
         """Open a blob. Reads are preads: no mapping, so resident memory stays flat."""
-        path = self.root / blob_key(federation_id, digest)
-        with disk_errors("open a blob"):
-            try:
-                handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                self._require_there()
-                if not (self.root / federation_id.hex).is_dir():
-                    raise StorageUnavailableError(
-                        "the artifact folder has nothing at all of this federation: is it the "
-                        "right one, and its disk mounted?"
-                    ) from None
-                raise ArtifactMissingError(
-                    f"artifact {digest} is not stored in federation {federation_id}"
-                ) from None
+        handle = self._open(federation_id, digest)
         try:
             yield _FileReader(handle, digest, size=os.fstat(handle).st_size)
         finally:
             os.close(handle)
+
+    def _open(self, federation_id: UUID, digest: str) -> int:
+        path = self.root / blob_key(federation_id, digest)
+        with disk_errors("open a blob"):
+            with suppress(FileNotFoundError):
+                return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._require_there()
+            if not (self.root / federation_id.hex).is_dir():
+                raise StorageUnavailableError(
+                    "the artifact folder has nothing at all of this federation: is it the "
+                    "right one, and its disk mounted?"
+                )
+            try:  # the store may have been away at the first look and be back now
+                return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                raise ArtifactMissingError(
+                    f"artifact {digest} is not stored in federation {federation_id}"
+                ) from None
 
     def stat(self, federation_id: UUID, digest: str) -> int | None:
         """Return the blob's size in bytes, or None."""

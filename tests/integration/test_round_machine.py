@@ -132,7 +132,6 @@ def test_a_final_evaluation_burnt_by_a_pause_is_held_again(federation: Federatio
     assert states == [RoundState.CANCELLED, RoundState.COLLECTING]
 
 
-@pytest.mark.xfail(strict=True, reason="tasks of a buffered run outlive its training")
 def test_nobody_trains_on_during_the_final_evaluation_of_a_buffered_run(
     federation: Federation,
 ) -> None:
