@@ -35,13 +35,13 @@ def test_a_plan_with_three_wrong_fields_names_all_three(
     text = """
         name = "fit"
         model = "line"
-        rounds = 0
+        rounds = -1
         [cohort]
         min_sites = "two"
         [strategy]
         name = "fedavgg"
     """
-    assert tomllib.loads(text)["rounds"] == 0
+    assert tomllib.loads(text)["rounds"] == -1
     file = tmp_path / "plan.toml"
     file.write_text(text)
     refused = federation.cli("run", "create", str(file), "-f", federation.slug, expect=1)
@@ -66,3 +66,44 @@ def test_a_run_created_with_watch_ends_with_its_state(
     (run,) = federation.client.runs(federation.slug)
     assert federation.digest_of(run) in downloaded
     assert model.stat().st_size > 0
+
+
+def test_a_run_is_paused_at_once_resumed_verified_forked_and_evaluated_by_command(
+    federation: Federation,
+) -> None:
+    def hansa(*arguments: str, expect: int = 0) -> str:
+        return federation.cli(*arguments, "-f", federation.slug, expect=expect).stdout
+
+    federation.enroll_three()
+    first = next(iter(federation.client.checkpoints(federation.slug, "line"))).id
+    quick = plan(name="undisturbed", rounds=3, training={"steps": 200})
+    undisturbed = federation.until_ended(
+        federation.client.create_run(federation.slug, quick, checkpoint_id=first).id
+    )
+    slow = plan(name="fit", rounds=3, training={"steps": 200})
+    run_id = federation.client.create_run(federation.slug, slow, checkpoint_id=first).id
+    federation.until_training(run_id, 2)
+    assert "run fit is paused" in hansa("run", "pause", "fit", "--burn")
+    assert "run fit is queued" in hansa("run", "resume", "fit")
+    ended = federation.until_ended(run_id)
+    assert ended.state is RunState.COMPLETED
+    assert federation.digest_of(ended) == federation.digest_of(undisturbed)
+    # A slow command may find the next round.
+    assert "was held before: cancelled" in hansa("run", "show", "fit")
+
+    trusted = ["--hub-key", federation.client.hub().fingerprint]
+    for name in NAMES:
+        fingerprint = federation.client.site(federation.slug, federation.site_id(name)).fingerprint
+        trusted += ["--site-key", f"{name}={fingerprint}"]
+    assert "everything was checked, and holds" in hansa("verify", "fit", *trusted)
+    listed = hansa("receipt", "list", "fit")
+    assert ", try 2" in listed
+    assert "paused by" in listed
+
+    hansa("run", "fork", "fit", "--name", "more", "--round", "1", "--set", "rounds=1")
+    hansa("run", "evaluate", "line", "--checkpoint", str(first), "--watch")
+    runs = {run.name: run for run in federation.client.runs(federation.slug)}
+    assert runs["evaluation"].state is RunState.COMPLETED
+    more = federation.until_ended(runs["more"].id)
+    assert more.parent_run_id == run_id
+    assert more.rounds_completed == 1

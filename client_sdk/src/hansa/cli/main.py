@@ -22,6 +22,7 @@ from hansa.cli import (
     invitations,
     members,
     models,
+    receipts,
     runs,
     session,
     site,
@@ -54,6 +55,7 @@ app.add_typer(sites.app, name="sites")
 app.add_typer(models.app, name="model")
 app.add_typer(checkpoints.app, name="checkpoint")
 app.add_typer(runs.app, name="run")
+app.add_typer(receipts.app, name="receipt")
 app.add_typer(audit.app, name="audit")
 app.add_typer(alerts.app, name="alert")
 app.add_typer(channels.app, name="channel")
