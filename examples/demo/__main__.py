@@ -111,10 +111,13 @@ def _read_plan(choices: Choices) -> RunPlan:
     wanted = {"seed": choices.seed, "rounds": choices.rounds}
     given = {name: value for name, value in wanted.items() if value is not None}
     try:
-        return parse_plan(read_document(PLAN) | given)
+        plan = parse_plan(read_document(PLAN) | given)
     except ValidationError as error:
         told = "; ".join(f"{path}: {message}" for path, message in problems_of(error))
         raise DemoError(told) from error
+    if plan.rounds == 0:  # a plan that only evaluates
+        raise DemoError("rounds is 0: nothing would be trained, wanted 1 or more")
+    return plan
 
 
 def _free_port() -> int:

@@ -218,7 +218,9 @@ def test_a_queued_run_says_whom_it_waits_for_and_starts_when_they_come(
     assert jobs_for(settings, run.id) == rung + 1  # only who was away wakes a run
     work_off(federation)
     assert federation.run(run.id).state is RunState.RUNNING
-    assert federation.run(run.id).state_reason is None
+    assert "0 of 2 answers, waiting for bergen (last seen" in (
+        federation.run(run.id).state_reason or ""
+    )
     assert {bergen.claim().run_id, oslo.claim().run_id} == {run.id}
 
 

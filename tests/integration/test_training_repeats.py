@@ -120,7 +120,7 @@ def test_a_heartbeat_renews_the_lease_and_shows_the_progress(
     assert shown.progress == wire.Progress.model_validate({"phase": "training", "fraction": 0.5})
     federation.post(f"/runs/{task.run_id}/cancel", expect=200)
     reply = wire.HeartbeatReply.model_validate(site.beat(task).json())
-    assert (reply.stop, reply.reason) == (True, "the run was cancelled")
+    assert (reply.stop, reply.reason) == (True, "cancelled by owner@nordic.example")
 
 
 def test_a_failure_reported_twice_is_recorded_once(
@@ -176,7 +176,7 @@ def test_a_cancelled_run_takes_no_more_answers(
     federation.post(f"/runs/{task.run_id}/cancel", expect=200)
     answer = site.submit(task, DATA)
     assert (answer.status_code, answer.json()["slug"]) == (409, "task-closed")
-    assert "the run was cancelled" in answer.json()["detail"]
+    assert "cancelled by owner@nordic.example" in answer.json()["detail"]
     assert site.poll().status_code == 204
     states = {t.state for t in federation.round(task.run_id, 1).tasks}
     assert states == {TaskState.CANCELLED}

@@ -19,13 +19,17 @@ class Health(BaseModel):
     detail: str | None = None  # what is wrong, although it can work
 
 
-@router.get("/healthz")
+@router.get("/healthz", response_model_exclude_none=True)
 async def is_alive() -> Health:
     """Answer at all: the process lives."""
     return Health(status="ok")
 
 
-@router.get("/readyz", responses=problems(NotReadyError, StorageUnavailableError))
+@router.get(
+    "/readyz",
+    response_model_exclude_none=True,
+    responses=problems(NotReadyError, StorageUnavailableError),
+)
 def is_ready(transactions: TransactionsDep, artifacts: ArtifactsDep) -> Health:
     """Answer 200 only when database, broker and artifact store do.
 

@@ -26,7 +26,7 @@ FEDERATION = UUID("0198c0de-0000-7000-8000-000000000001")
 MIB = 2**20
 BUCKET = "artifacts"
 KEY_ID, SECRET = "hub", "the-right-secret"
-SECRETS = {"database_url", "redis_url", "s3_secret_access_key"}
+SECRETS = {"signing_key", "database_url", "redis_url", "s3_secret_access_key"}
 
 
 @dataclass(frozen=True)
