@@ -75,11 +75,10 @@ def release_receipt(
 def _about(receipt: wire.Receipt) -> tuple[str, str, str | None]:
     """Return what a receipt is about, its state and why."""
     said = parse_body(receipt.body.encode())
-    if said.round is None:
-        assert said.end is not None
-        return said.subject, said.end.state, said.end.reason
-    again = f", try {said.round.retry + 1}" if said.round.retry else ""
-    return said.subject + again, said.round.state, said.round.reason
+    again = f", try {said.round.retry + 1}" if said.round and said.round.retry else ""
+    account = said.round or said.end
+    state, reason = (account.state, account.reason) if account else ("", None)
+    return said.subject + again, state, reason
 
 
 def _whole(receipts: list[wire.Receipt], start: str) -> str:
