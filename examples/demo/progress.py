@@ -79,7 +79,7 @@ def follow(
             # Looked at before the events: what ended by now has all its events stored.
             view.run = client.run(federation, run_id)
             ended = view.run.state in ENDED
-            events = client.events(federation, after=view.after, run_id=run_id)
+            events = client.event_log(federation).page(after=view.after, run_id=run_id)
             view.after = max([view.after, *(event.id for event in events)])
             for text in [*_told(events, view.names), *restarts.new()]:
                 console.print(Text(text, style="yellow"), soft_wrap=True)

@@ -163,7 +163,7 @@ class Auditor:
         ended: Counter[tuple[int, UUID]] = Counter()
         single: Counter[str] = Counter()
         after = 0
-        while page := self.client.events(self.slug, after=after, run_id=run.id):
+        while page := self.client.event_log(self.slug).page(after=after, run_id=run.id):
             for event in page:
                 after = event.id
                 number = int(str(event.data.get("round_number", 0)))

@@ -291,7 +291,7 @@ def test_the_sdk_lives_through_a_restart_of_the_hub(
     def read(url: str) -> None:
         retry = RetryPolicy(attempts=200, first_delay_seconds=0.02, max_delay_seconds=0.1)
         with HansaClient(url, federation.owner.token, retry=retry) as client:
-            for event in client.stream_events(federation.slug, after=0):
+            for event in client.event_log(federation.slug).stream(after=0):
                 seen.append(event)
                 if event.kind == "test.last":
                     return

@@ -10,28 +10,25 @@ key, so that a repeated one creates nothing twice; listings are iterators that f
 are consumed; a downloaded file exists only with the digest it should have.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self, TypeVar
-from urllib.parse import quote
-from uuid import UUID, uuid4
+from typing import Self, TypeVar
+from uuid import UUID
 
 from pydantic import BaseModel, JsonValue, SecretStr
 
 from hansa.audits import AuditLog
-from hansa.errors import BadAnswerError, RetryableError, UnreachableError
-from hansa.pages import PAGE, pages
+from hansa.calls import Calls, within
+from hansa.events import EventLog
+from hansa.notices import Notices
 from hansa.receipts import ReceiptLog
-from hansa.streams import read_messages
 from hansa.transfers import OnBytes, digest_file, download_file, upload_file
-from hansa.transport import FixedToken, Params, RetryPolicy, Transport
+from hansa.transport import FixedToken, RetryPolicy, Transport
 from hansa_core import wire
 from hansa_core.plans import RunPlan
 from hansa_core.states import Role, RunState, Scope
 
-STREAM_QUIET_SECONDS = 60.0  # without even a keep-alive: the stream is dead
 ENDED = frozenset({RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED})
 ENDINGS = frozenset(f"run.{state}" for state in ENDED)  # the kinds of a run's last event
 
@@ -54,6 +51,7 @@ class HansaClient:
         self._transport = Transport(
             url, FixedToken(token), retry=retry, timeout_seconds=timeout_seconds, sleep=sleep
         )
+        self._calls = Calls(self._transport)
 
     @property
     def url(self) -> str:
@@ -72,114 +70,114 @@ class HansaClient:
 
     def hub(self) -> wire.Hub:
         """Return who the hub says it is; no token is needed."""
-        return self._get("/v1/hub", wire.Hub)
+        return self._calls.get("/v1/hub", wire.Hub)
 
     # Sessions, tokens and users
 
     def login(self, email: str, password: str) -> wire.Session:
         """Return a session; its token makes a client that acts as this person."""
         message = wire.Login(email=email, password=SecretStr(password))
-        return self._post("/v1/session", wire.Session, message)
+        return self._calls.post("/v1/session", wire.Session, message)
 
     def logout(self) -> None:
         """End the session that this client's token belongs to."""
-        self._delete("/v1/session")
+        self._calls.delete("/v1/session")
 
     def me(self) -> wire.User:
         """Return whom the token belongs to."""
-        return self._get("/v1/session", wire.User)
+        return self._calls.get("/v1/session", wire.User)
 
     def tokens(self) -> Iterator[wire.ApiToken]:
         """Yield my API tokens."""
-        return self._pages("/v1/tokens", wire.ApiToken)
+        return self._calls.pages("/v1/tokens", wire.ApiToken)
 
     def create_token(
         self, name: str, scopes: list[Scope], *, expires_days: float = 90
     ) -> wire.NewApiToken:
         """Return a new API token of mine; the secret is shown this once."""
         message = wire.ApiTokenCreate(name=name, scopes=scopes, expires_days=expires_days)
-        return self._post("/v1/tokens", wire.NewApiToken, message)
+        return self._calls.post("/v1/tokens", wire.NewApiToken, message)
 
     def delete_token(self, token_id: UUID) -> None:
         """Make one of my API tokens useless."""
-        self._delete(f"/v1/tokens/{token_id}")
+        self._calls.delete(f"/v1/tokens/{token_id}")
 
     def users(self) -> Iterator[wire.User]:
         """Yield everybody; for administrators."""
-        return self._pages("/v1/users", wire.User)
+        return self._calls.pages("/v1/users", wire.User)
 
     def user(self, user_id: UUID) -> wire.User:
         """Return one person."""
-        return self._get(f"/v1/users/{user_id}", wire.User)
+        return self._calls.get(f"/v1/users/{user_id}", wire.User)
 
     def create_user(self, message: wire.UserCreate) -> wire.User:
         """Create a person; for administrators."""
-        return self._post("/v1/users", wire.User, message)
+        return self._calls.post("/v1/users", wire.User, message)
 
     def change_user(self, user_id: UUID, change: wire.UserChange) -> wire.User:
         """Change the fields of a person that `change` sets."""
-        return self._patch(f"/v1/users/{user_id}", wire.User, change)
+        return self._calls.patch(f"/v1/users/{user_id}", wire.User, change)
 
     # Federations, members and sites
 
     def federations(self) -> Iterator[wire.Federation]:
         """Yield the federations that I may see."""
-        return self._pages("/v1/federations", wire.Federation)
+        return self._calls.pages("/v1/federations", wire.Federation)
 
     def federation(self, federation: str) -> wire.Federation:
         """Return a federation by its slug or id."""
-        return self._get(_of(federation), wire.Federation)
+        return self._calls.get(within(federation), wire.Federation)
 
     def create_federation(self, message: wire.FederationCreate) -> wire.Federation:
         """Create a federation; for administrators."""
-        return self._post("/v1/federations", wire.Federation, message)
+        return self._calls.post("/v1/federations", wire.Federation, message)
 
     def change_federation(self, federation: str, change: wire.FederationChange) -> wire.Federation:
         """Change the fields of a federation that `change` sets."""
-        return self._patch(_of(federation), wire.Federation, change)
+        return self._calls.patch(within(federation), wire.Federation, change)
 
     def preview_retention(
         self, federation: str, policy: wire.Retention | None = None
     ) -> wire.RetentionPreview:
         """Return what a policy, by default the one in force, would delete now."""
-        path = _of(federation, "retention", "preview")
-        return self._post(path, wire.RetentionPreview, policy)
+        path = within(federation, "retention", "preview")
+        return self._calls.post(path, wire.RetentionPreview, policy)
 
     def members(self, federation: str) -> Iterator[wire.Member]:
         """Yield who may do what in a federation."""
-        return self._pages(_of(federation, "members"), wire.Member)
+        return self._calls.pages(within(federation, "members"), wire.Member)
 
     def set_member(self, federation: str, person: str | UUID, role: Role) -> wire.Member:
         """Give a person, by id or email address, a role in a federation."""
-        path = _of(federation, "members", person)
+        path = within(federation, "members", person)
         return self._transport.call("PUT", path, wire.Member, body=wire.MemberChange(role=role))
 
     def remove_member(self, federation: str, person: str | UUID) -> None:
         """Take a person's role in a federation away."""
-        self._delete(_of(federation, "members", person))
+        self._calls.delete(within(federation, "members", person))
 
     def invitations(self, federation: str) -> Iterator[wire.Invitation]:
         """Yield a federation's invitations."""
-        return self._pages(_of(federation, "invitations"), wire.Invitation)
+        return self._calls.pages(within(federation, "invitations"), wire.Invitation)
 
     def create_invitation(
         self, federation: str, message: wire.InvitationCreate | None = None
     ) -> wire.NewInvitation:
         """Invite sites; the secret is shown this once."""
-        path = _of(federation, "invitations")
-        return self._post(path, wire.NewInvitation, message or wire.InvitationCreate())
+        path = within(federation, "invitations")
+        return self._calls.post(path, wire.NewInvitation, message or wire.InvitationCreate())
 
     def revoke_invitation(self, federation: str, invitation_id: UUID) -> None:
         """Make an invitation useless."""
-        self._delete(_of(federation, "invitations", invitation_id))
+        self._calls.delete(within(federation, "invitations", invitation_id))
 
     def sites(self, federation: str) -> Iterator[wire.Site]:
         """Yield a federation's sites."""
-        return self._pages(_of(federation, "sites"), wire.Site)
+        return self._calls.pages(within(federation, "sites"), wire.Site)
 
     def site(self, federation: str, site_id: UUID) -> wire.Site:
         """Return one site."""
-        return self._get(_of(federation, "sites", site_id), wire.Site)
+        return self._calls.get(within(federation, "sites", site_id), wire.Site)
 
     def approve_site(self, federation: str, site_id: UUID, reason: str = "") -> wire.Site:
         """Let a pending site take part, after comparing its fingerprint with its operator."""
@@ -199,7 +197,7 @@ class HansaClient:
 
     def label_site(self, federation: str, site_id: UUID, labels: Mapping[str, str]) -> wire.Site:
         """Replace a site's labels."""
-        path = _of(federation, "sites", site_id, "labels")
+        path = within(federation, "sites", site_id, "labels")
         message = wire.SiteLabels(labels=dict(labels))
         return self._transport.call("PUT", path, wire.Site, body=message)
 
@@ -207,24 +205,26 @@ class HansaClient:
 
     def models(self, federation: str) -> Iterator[wire.Model]:
         """Yield a federation's models."""
-        return self._pages(_of(federation, "models"), wire.Model)
+        return self._calls.pages(within(federation, "models"), wire.Model)
 
     def model(self, federation: str, model: str | UUID) -> wire.Model:
         """Return a model by its name or id."""
-        return self._get(_of(federation, "models", model), wire.Model)
+        return self._calls.get(within(federation, "models", model), wire.Model)
 
     def create_model(self, federation: str, name: str, description: str = "") -> wire.Model:
         """Create a model without a checkpoint; `upload_checkpoint` gives it one."""
         message = wire.ModelCreate(name=name, description=description)
-        return self._post(_of(federation, "models"), wire.Model, message)
+        return self._calls.post(within(federation, "models"), wire.Model, message)
 
     def checkpoints(self, federation: str, model: str | UUID) -> Iterator[wire.Checkpoint]:
         """Yield a model's checkpoints, newest first."""
-        return self._pages(_of(federation, "models", model, "checkpoints"), wire.Checkpoint)
+        return self._calls.pages(
+            within(federation, "models", model, "checkpoints"), wire.Checkpoint
+        )
 
     def checkpoint(self, federation: str, checkpoint_id: UUID) -> wire.Checkpoint:
         """Return what is known of a checkpoint."""
-        return self._get(_of(federation, "checkpoints", checkpoint_id), wire.Checkpoint)
+        return self._calls.get(within(federation, "checkpoints", checkpoint_id), wire.Checkpoint)
 
     def upload_checkpoint(
         self,
@@ -237,10 +237,12 @@ class HansaClient:
     ) -> wire.Checkpoint:
         """Store a safetensors file as the model's newest checkpoint. Raises OSError too."""
         digest, size = digest_file(source)
-        path = _of(federation, "artifacts", digest)
+        path = within(federation, "artifacts", digest)
         upload_file(self._transport, path, source, wire.BlobReceipt, size=size, on_bytes=on_bytes)
         message = wire.CheckpointCreate(digest=digest, parent_id=parent_id)
-        return self._post(_of(federation, "models", model, "checkpoints"), wire.Checkpoint, message)
+        return self._calls.post(
+            within(federation, "models", model, "checkpoints"), wire.Checkpoint, message
+        )
 
     def download_checkpoint(
         self,
@@ -252,7 +254,7 @@ class HansaClient:
     ) -> wire.Checkpoint:
         """Store a checkpoint's safetensors file at `target`. Raises OSError too."""
         checkpoint = self.checkpoint(federation, checkpoint_id)
-        path = _of(federation, "checkpoints", checkpoint_id, "content")
+        path = within(federation, "checkpoints", checkpoint_id, "content")
         download_file(
             self._transport,
             path,
@@ -267,11 +269,11 @@ class HansaClient:
 
     def runs(self, federation: str) -> Iterator[wire.Run]:
         """Yield a federation's runs, newest first."""
-        return self._pages(_of(federation, "runs"), wire.Run)
+        return self._calls.pages(within(federation, "runs"), wire.Run)
 
     def run(self, federation: str, run_id: UUID) -> wire.Run:
         """Return one run."""
-        return self._get(_of(federation, "runs", run_id), wire.Run)
+        return self._calls.get(within(federation, "runs", run_id), wire.Run)
 
     def create_run(
         self,
@@ -283,20 +285,20 @@ class HansaClient:
     ) -> wire.Run:
         """Create a run; without `checkpoint_id` from its model's newest checkpoint."""
         message = wire.RunCreate(plan=plan, checkpoint_id=checkpoint_id, start=start)
-        return self._post(_of(federation, "runs"), wire.Run, message)
+        return self._calls.post(within(federation, "runs"), wire.Run, message)
 
     def start_run(self, federation: str, run_id: UUID) -> wire.Run:
         """Start a run that was created without."""
-        return self._post(_of(federation, "runs", run_id, "start"), wire.Run)
+        return self._calls.post(within(federation, "runs", run_id, "start"), wire.Run)
 
     def pause_run(self, federation: str, run_id: UUID, *, burn: bool = False) -> wire.Run:
         """Pause a run when its round is closed, or at once by burning the round."""
         message = wire.RunPause(round="burn" if burn else "finish")
-        return self._post(_of(federation, "runs", run_id, "pause"), wire.Run, message)
+        return self._calls.post(within(federation, "runs", run_id, "pause"), wire.Run, message)
 
     def resume_run(self, federation: str, run_id: UUID) -> wire.Run:
         """Let a paused run go on."""
-        return self._post(_of(federation, "runs", run_id, "resume"), wire.Run)
+        return self._calls.post(within(federation, "runs", run_id, "resume"), wire.Run)
 
     def fork_run(
         self,
@@ -315,72 +317,40 @@ class HansaClient:
         message = wire.RunFork(
             name=name, round_number=round_number, changes=dict(changes or {}), start=start
         )
-        return self._post(_of(federation, "runs", run_id, "fork"), wire.Run, message)
+        return self._calls.post(within(federation, "runs", run_id, "fork"), wire.Run, message)
 
     def cancel_run(self, federation: str, run_id: UUID) -> wire.Run:
         """Stop a run; its finished rounds stay."""
-        return self._post(_of(federation, "runs", run_id, "cancel"), wire.Run)
+        return self._calls.post(within(federation, "runs", run_id, "cancel"), wire.Run)
 
     def rounds(self, federation: str, run_id: UUID) -> Iterator[wire.Round]:
         """Yield a run's rounds, the first one first."""
-        return self._pages(_of(federation, "runs", run_id, "rounds"), wire.Round)
+        return self._calls.pages(within(federation, "runs", run_id, "rounds"), wire.Round)
 
     def round(self, federation: str, run_id: UUID, number: int) -> wire.RoundDetail:
         """Return one round with its tasks."""
-        return self._get(_of(federation, "runs", run_id, "rounds", number), wire.RoundDetail)
+        return self._calls.get(
+            within(federation, "runs", run_id, "rounds", number), wire.RoundDetail
+        )
 
     def metrics(self, federation: str, run_id: UUID) -> Iterator[wire.MetricPoint]:
         """Yield a run's numbers by round, per site and over all sites."""
-        return self._pages(_of(federation, "runs", run_id, "metrics"), wire.MetricPoint)
+        return self._calls.pages(within(federation, "runs", run_id, "metrics"), wire.MetricPoint)
 
     def updates(
         self, federation: str, run_id: UUID, *, round_number: int | None = None
     ) -> Iterator[wire.Update]:
         """Yield a run's stored updates with their signatures."""
-        path = _of(federation, "runs", run_id, "updates")
-        return self._pages(path, wire.Update, {"round": round_number})
+        path = within(federation, "runs", run_id, "updates")
+        return self._calls.pages(path, wire.Update, {"round": round_number})
 
     def receipts(self, federation: str, run_id: UUID) -> ReceiptLog:
         """Return a run's signed receipts."""
         return ReceiptLog(self._transport, federation, run_id)
 
-    def events(
-        self, federation: str, *, after: int = 0, run_id: UUID | None = None
-    ) -> list[wire.Event]:
-        """Return up to one page of events newer than `after`, oldest first."""
-        params: Params = {"after": after, "run_id": str(run_id) if run_id else None, "limit": PAGE}
-        path = _of(federation, "events")
-        return self._transport.call("GET", path, wire.Page[wire.Event], params=params).items
-
-    def stream_events(
-        self, federation: str, *, after: int | None = None, run_id: UUID | None = None
-    ) -> Iterator[wire.Event]:
-        """Yield events newer than `after` as they happen, for ever; None: from now on.
-
-        A cut stream is resumed by the last id: nothing is lost or told twice. A hub that is away
-        for longer than the retries of one call raises RetryableError; go on then with `after` set
-        to the last event's id.
-        """
-        path, attempt = _of(federation, "events", "stream"), 0
-        while True:
-            try:
-                with self._transport.exchange(
-                    "GET",
-                    path,
-                    params={"after": after, "run_id": str(run_id) if run_id else None},
-                    headers={"Accept": "text/event-stream"},
-                    wait_seconds=STREAM_QUIET_SECONDS,
-                ) as response:
-                    for message in read_messages(response.iter_bytes()):
-                        attempt = 0
-                        if message.data:
-                            yield self._transport.parsed(message.data.encode(), wire.Event, path)
-                        if message.id is not None:
-                            after = _event_id(message.id)
-                raise UnreachableError(f"the hub at {self.url} ended the stream of events")
-            except RetryableError as error:
-                attempt += 1
-                self._transport.pause(attempt, error)
+    def event_log(self, federation: str) -> EventLog:
+        """Return what happens in a federation, as pages and as a stream."""
+        return EventLog(self._transport, federation)
 
     def watch(self, federation: str, run_id: UUID, *, after: int = 0) -> Iterator[wire.Event]:
         """Yield a run's events, past and to come, until the run has ended.
@@ -388,48 +358,20 @@ class HansaClient:
         A hub that is away for longer than the retries of one call raises RetryableError; go on
         then with `after` set to the last event's id.
         """
+        log = self.event_log(federation)
         # Looked at before the events: what ended by now has all its events stored.
         if self.run(federation, run_id).state not in ENDED:
-            for event in self.stream_events(federation, after=after, run_id=run_id):
+            for event in log.stream(after=after, run_id=run_id):
                 yield event
                 if event.kind in ENDINGS:
                     return
-        while events := self.events(federation, after=after, run_id=run_id):
-            yield from events
-            after = events[-1].id
+        while page := log.page(after=after, run_id=run_id):
+            yield from page
+            after = page[-1].id
 
-    # Alerts and channels
-
-    def alerts(self, federation: str, *, is_open: bool | None = None) -> Iterator[wire.Alert]:
-        """Yield a federation's alerts, newest first; `is_open`: only open or only resolved ones."""
-        wanted = None if is_open is None else str(is_open).lower()
-        return self._pages(_of(federation, "alerts"), wire.Alert, {"open": wanted})
-
-    def acknowledge_alert(self, federation: str, alert_id: UUID) -> wire.Alert:
-        """Note that I look after an alert."""
-        return self._post(_of(federation, "alerts", alert_id, "acknowledge"), wire.Alert)
-
-    def channels(self, federation: str) -> Iterator[wire.Channel]:
-        """Yield where a federation's events are sent."""
-        return self._pages(_of(federation, "channels"), wire.Channel)
-
-    def create_channel(self, federation: str, message: wire.ChannelCreate) -> wire.NewChannel:
-        """Send events somewhere; a webhook's secret is shown this once."""
-        return self._post(_of(federation, "channels"), wire.NewChannel, message)
-
-    def change_channel(
-        self, federation: str, channel_id: UUID, change: wire.ChannelChange
-    ) -> wire.Channel:
-        """Change the fields of a channel that `change` sets."""
-        return self._patch(_of(federation, "channels", channel_id), wire.Channel, change)
-
-    def remove_channel(self, federation: str, channel_id: UUID) -> None:
-        """Send nothing more to a channel."""
-        self._delete(_of(federation, "channels", channel_id))
-
-    def try_channel(self, federation: str, channel_id: UUID) -> wire.ChannelTest:
-        """Send a channel a message now, and return what became of it."""
-        return self._post(_of(federation, "channels", channel_id, "test"), wire.ChannelTest)
+    def notices(self, federation: str) -> Notices:
+        """Return a federation's alerts, and where its events are sent."""
+        return Notices(self._calls, federation)
 
     # The audit log
 
@@ -440,49 +382,5 @@ class HansaClient:
     # The plumbing
 
     def _change_site(self, federation: str, site_id: UUID, verb: str, reason: str) -> wire.Site:
-        path = _of(federation, "sites", site_id, verb)
-        return self._post(path, wire.Site, wire.SiteStateChange(reason=reason))
-
-    def _get(self, path: str, answer: type[AnswerT]) -> AnswerT:
-        return self._transport.call("GET", path, answer)
-
-    def _post(self, path: str, answer: type[AnswerT], message: BaseModel | None = None) -> AnswerT:
-        return self._transport.call(
-            "POST",
-            path,
-            answer,
-            body=_encoded(message) if message is not None else None,
-            headers={"Idempotency-Key": str(uuid4())},
-        )
-
-    def _patch(self, path: str, answer: type[AnswerT], change: BaseModel) -> AnswerT:
-        body = _encoded(change, exclude_unset=True)
-        return self._transport.call("PATCH", path, answer, body=body)
-
-    def _delete(self, path: str) -> None:
-        self._transport.send("DELETE", path)
-
-    def _pages(self, path: str, item: type[ItemT], params: Params | None = None) -> Iterator[ItemT]:
-        return pages(self._transport, path, item, params)
-
-
-def _of(federation: str, *rest: object) -> str:
-    return "/".join(
-        ["/v1/federations", *(quote(str(part), safe="") for part in (federation, *rest))]
-    )
-
-
-def _event_id(text: str) -> int:
-    if text.isascii() and text.isdigit():
-        return int(text)
-    raise BadAnswerError(f"an event has the id {text[:40]!r}, wanted a number")
-
-
-def _encoded(message: BaseModel, *, exclude_unset: bool = False) -> bytes:
-    """Return the message as JSON with its secrets in clear: this is what they are for."""
-    fields: dict[str, Any] = message.model_dump(mode="json", exclude_unset=exclude_unset)
-    for name in fields:
-        value = getattr(message, name)
-        if isinstance(value, SecretStr):
-            fields[name] = value.get_secret_value()
-    return json.dumps(fields).encode()
+        path = within(federation, "sites", site_id, verb)
+        return self._calls.post(path, wire.Site, wire.SiteStateChange(reason=reason))

@@ -22,7 +22,7 @@ def list_alerts(
     """List the open alerts, newest first."""
     with connect() as client:
         slug = chosen_federation(client, federation)
-        found = list(client.alerts(slug, is_open=None if everything else True))
+        found = list(client.notices(slug).alerts(is_open=None if everything else True))
     if as_json:
         print_json(found)
         return
@@ -57,6 +57,6 @@ def acknowledge(
 ) -> None:
     """Say that you look after an alert; one about something that happened is resolved by that."""
     with connect() as client:
-        alert = client.acknowledge_alert(chosen_federation(client, federation), alert_id)
+        alert = client.notices(chosen_federation(client, federation)).acknowledge(alert_id)
     state = "resolved" if alert.resolved_at else "open until its cause ends"
     say(f"{alert.kind}, {alert.subject}: seen by {alert.acknowledged_by}, {state}")

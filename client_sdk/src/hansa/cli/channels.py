@@ -57,7 +57,7 @@ def add_email(
 def list_channels(federation: FederationOption = None, *, as_json: JsonFlag = False) -> None:
     """List a federation's channels and how they are doing."""
     with connect() as client:
-        found = list(client.channels(chosen_federation(client, federation)))
+        found = list(client.notices(chosen_federation(client, federation)).channels())
     if as_json:
         print_json(found)
         return
@@ -87,7 +87,7 @@ def list_channels(federation: FederationOption = None, *, as_json: JsonFlag = Fa
 def try_channel(channel_id: IdArgument, federation: FederationOption = None) -> None:
     """Send a message now. Exit code 1 when it is not taken."""
     with connect() as client:
-        result = client.try_channel(chosen_federation(client, federation), channel_id)
+        result = client.notices(chosen_federation(client, federation)).try_channel(channel_id)
     if not result.delivered:
         say(f"not delivered: {result.error}", style="red")
         raise typer.Exit(1)
@@ -110,7 +110,7 @@ def disable_channel(channel_id: IdArgument, federation: FederationOption = None)
 def remove_channel(channel_id: IdArgument, federation: FederationOption = None) -> None:
     """Forget a channel."""
     with connect() as client:
-        client.remove_channel(chosen_federation(client, federation), channel_id)
+        client.notices(chosen_federation(client, federation)).remove_channel(channel_id)
     say("removed")
 
 
@@ -119,10 +119,12 @@ def _add(
 ) -> wire.NewChannel:
     with connect() as client:
         message = wire.ChannelCreate(kind=kind, target=target, events=events)
-        return client.create_channel(chosen_federation(client, federation), message)
+        return client.notices(chosen_federation(client, federation)).create_channel(message)
 
 
 def _change(channel_id: UUID, federation: str | None, change: wire.ChannelChange) -> None:
     with connect() as client:
-        changed = client.change_channel(chosen_federation(client, federation), channel_id, change)
+        changed = client.notices(chosen_federation(client, federation)).change_channel(
+            channel_id, change
+        )
     say(f"{changed.kind} channel {changed.id} is {'enabled' if changed.enabled else 'disabled'}")

@@ -6,7 +6,7 @@ from typing import Self
 from uuid import UUID
 
 from hansa.client import ENDINGS, HansaClient
-from hansa.errors import HansaError, RetryableError
+from hansa.errors import RetryableError
 from hansa.transport import RetryPolicy
 from hansa_core import wire
 
@@ -57,12 +57,11 @@ class RunFeed:
             raise
 
     def _read(self) -> None:
+        log = self._client.event_log(self._federation)
         after, attempt = 0, 0
         while not self._stopped.is_set():
             try:
-                for event in self._client.stream_events(
-                    self._federation, after=after, run_id=self._run_id
-                ):
+                for event in log.stream(after=after, run_id=self._run_id):
                     after, attempt = event.id, 0
                     self._hand_over(event)
                     if event.kind in ENDINGS or self._stopped.is_set():
@@ -71,11 +70,8 @@ class RunFeed:
                 attempt += 1
                 self._hand_over(error)
                 self._stopped.wait(AWAY.delay(attempt, 0.5))
-            except HansaError as error:
-                self._hand_over(error)
-                return
             except Exception as error:
-                # Whoever leaves the screen closes the client, and so breaks what is being read.
+                # What ends the feed, told to who looks; leaving the screen closes the client, too.
                 self._hand_over(error)
                 return
 
