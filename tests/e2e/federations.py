@@ -30,7 +30,7 @@ def plan(**changes: Any) -> RunPlan:
         "rounds": ROUNDS,
         "cohort": {"min_sites": len(NAMES)},
         "deadlines": {"round_seconds": 600},
-        "training": {"steps": 20},
+        "training": {"steps": 60},
     }
     return parse_plan({**document, **changes})
 
@@ -102,7 +102,8 @@ class Federation:
                 return False
             tasks = self.client.round(self.slug, run_id, number).tasks
             working = {task.site_name for task in tasks if task.state is TaskState.CLAIMED}
-            return working.issuperset(names) and bool(working)
+            passed = not names and max(numbers) > number  # between two looks
+            return passed or (working.issuperset(names) and bool(working))
 
         until(is_claimed, f"{names or 'a site'} at work on round {number}")
 

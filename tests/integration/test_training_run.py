@@ -239,7 +239,7 @@ def test_every_wrong_field_of_a_run_is_named_at_once(federation: Federation) -> 
     assert answer["errors"] == [
         {"path": "plan.model", "message": "this federation has no model named 'lung'"}
     ]
-    plan = {"name": "X", "model": "tumor", "rounds": 0, "colour": "red"}
+    plan = {"name": "X", "model": "tumor", "rounds": -1, "colour": "red"}
     answer = federation.post("/runs", {"plan": plan}, expect=422)
     assert {error["path"] for error in answer["errors"]} == {
         "plan.name",
