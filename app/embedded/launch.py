@@ -10,6 +10,7 @@ Arguments: DEATH_SIGNAL PARENT_PID UID GID PROGRAM [ARGUMENT...]; UID and GID ar
 
 import ctypes
 import os
+import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -29,6 +30,8 @@ def die_with_parent(death_signal: int) -> None:
 
 def main(arguments: list[str]) -> None:
     """Become the program named in `arguments`; never returns."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # ignored where a shell put us in the background
+        signal.signal(number, signal.SIG_DFL)
     death_signal, parent_pid, uid, gid, *argv = arguments
     libc_loaded = ctypes.CDLL(None)  # while we may still read our own installation
     del libc_loaded

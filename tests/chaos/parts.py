@@ -61,6 +61,7 @@ class Part:
             self._on_end(process.returncode, now)
         elif self._kill_at is not None and now >= self._kill_at:
             self.surprises.append(f"did not stop within {STOP_SECONDS:g} s")
+            self._kill_at = None
             process.kill()
 
     def kill(self, seconds: float) -> None:
