@@ -69,7 +69,7 @@ def test_a_result_lies_within_the_values_of_the_sites(
     section: dict[str, Any], deltas: NDArray[np.float64]
 ) -> None:
     # Every rule takes means and medians, with what is clipped pulled towards zero.
-    updates = [contribution(tensors(row)) for row in deltas]
+    updates = [contribution(tensors(deltas[index])) for index in range(len(deltas))]
     out = decode(combine(section, tensors(np.zeros(deltas.shape[1])), updates))
     high, low = np.maximum(deltas.max(axis=0), 0), np.minimum(deltas.min(axis=0), 0)
     room = 1e-12 * np.abs(deltas).max()

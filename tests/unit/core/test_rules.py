@@ -256,6 +256,20 @@ def test_result_does_not_depend_on_order_or_tile(section: dict[str, Any]) -> Non
         assert combine(section, base, updates[::-1], tile_bytes=tile_bytes) == out
 
 
+@pytest.mark.parametrize("section", MEASURED, ids=lambda it: it["name"])
+def test_how_many_blocks_are_in_hand_does_not_matter(
+    section: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = a_model(0, 20 * BLOCK + 3)
+    updates = [contribution(a_model(1 + k, 20 * BLOCK + 3)) for k in range(5)]
+    found: set[bytes] = set()
+    for wide_bytes, read_bytes in ((1, 1), (5 * 3 * BLOCK * 8, 1), (1 << 20, 1 << 20)):
+        monkeypatch.setattr("hansa_core.aggregation.distances.WIDE_BYTES", wide_bytes)
+        monkeypatch.setattr("hansa_core.aggregation.distances.READ_BYTES", read_bytes)
+        found.add(combine(section, base, updates))
+    assert len(found) == 1
+
+
 @NAMED
 def test_where_a_file_keeps_its_tensors_does_not_matter(section: dict[str, Any]) -> None:
     base = {"a": np.zeros(1500, "f4"), "e": np.zeros((0, 2), "f4"), "z": np.ones(900, "f4")}

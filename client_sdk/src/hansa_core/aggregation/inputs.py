@@ -59,14 +59,16 @@ class SectionFile:
         self._read = read
         starts = {spec.name: header.size + spec.start for spec in header.specs}
         self._runs = [_runs(section, starts) for section in sections]
+        self._only = [int(offsets[0]) if len(offsets) == 1 else None for _, offsets in self._runs]
 
     def fill(self, section: Section, start: int, buffer: NDArray[np.uint8]) -> None:
         """Fill `buffer`, whole elements as bytes, from element `start` of the section on."""
-        begins, offsets = self._runs[section.index]
         position = start * section.dtype.itemsize
-        if len(begins) == 1:
-            self._read(buffer.data, int(offsets[0]) + position)
+        offset = self._only[section.index]
+        if offset is not None:
+            self._read(buffer.data, offset + position)
             return
+        begins, offsets = self._runs[section.index]
         which = int(np.searchsorted(begins, position, side="right")) - 1
         done = 0
         while done < len(buffer):
