@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hansa_core.aggregation.krum import krum_scores
+from hansa_core.aggregation.distances import pairwise_squared_distances
+from hansa_core.aggregation.inputs import Source, open_inputs
+from hansa_core.aggregation.neighbours import closest, krum_scores
 from tests.rules import STRATEGIES, combine, combined, contribution, plain, wide
 from tests.tensors import Tensors, decode
 
@@ -56,7 +58,7 @@ def test_agrees_with_plain_numpy(section: dict[str, Any], deltas: NDArray[np.flo
     room = 1e-9 * (np.abs(deltas).max() + 1e-300)
     if "krum" in section["name"]:
         squares = ((deltas[:, None] - deltas[None]) ** 2).sum(axis=2)
-        scores = sorted(krum_scores(squares, section["byzantine"]))
+        scores = sorted(krum_scores(squares, len(squares) - section["byzantine"] - 2))
         keep = section.get("keep", 1)
         if scores[keep] - scores[keep - 1] <= 1e-9 * scores[keep]:
             return
@@ -69,8 +71,9 @@ def test_a_result_lies_within_the_values_of_the_sites(
     section: dict[str, Any], deltas: NDArray[np.float64]
 ) -> None:
     # Every rule takes means and medians, with what is clipped pulled towards zero.
-    updates = [contribution(tensors(deltas[index])) for index in range(len(deltas))]
-    out = decode(combine(section, tensors(np.zeros(deltas.shape[1])), updates))
+    updates = [contribution(tensors(row)) for row in deltas]
+    nothing: NDArray[np.float64] = np.zeros_like(deltas[0])
+    out = decode(combine(section, tensors(nothing), updates))
     high, low = np.maximum(deltas.max(axis=0), 0), np.minimum(deltas.min(axis=0), 0)
     room = 1e-12 * np.abs(deltas).max()
     assert (out["d"] <= high + room).all()
@@ -104,3 +107,20 @@ def test_every_rule_gives_back_what_all_sites_agree_on(deltas: NDArray[np.float6
         changed = section | {key: it for key, it in generous.items() if key in section}
         found = combined(changed, {"d": np.zeros(deltas.shape[1])}, [agreed] * len(deltas))["d"]
         assert np.abs(found - deltas[0]).max() <= 1e-12 * (length + 1e-300), section["name"]
+
+
+@BRIEF
+@given(DELTAS, st.integers(0, 3), st.sampled_from([0.0, 1.0, 1e6]))
+def test_bounds_never_choose_other_than_the_distances(
+    deltas: NDArray[np.float64], byzantine: int, common: float
+) -> None:
+    # Moved far together, nothing but the differences tells the sites apart.
+    moved = {"d": np.zeros(deltas.shape[1])}
+    updates = [contribution({"d": deltas[index] + common}) for index in range(len(deltas))]
+    file = contribution(moved)
+    inputs = open_inputs(Source(file.digest, file.read), updates)
+    neighbours = max(1, len(deltas) - byzantine - 2)
+    scores = krum_scores(pairwise_squared_distances(inputs), neighbours)
+    for keep in range(1, len(deltas)):
+        by_distance = sorted(sorted(range(len(scores)), key=scores.__getitem__)[:keep])
+        assert closest(inputs, neighbours, keep) == by_distance

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from hansa_core.aggregation import rules
 from hansa_core.aggregation.centres import centred_clipping, geometric_median
 from hansa_core.aggregation.clipping import clipped_mean
-from hansa_core.aggregation.distances import BLOCK
-from hansa_core.aggregation.inputs import Contribution, Source
+from hansa_core.aggregation.distances import BLOCK, pairwise_squared_distances
+from hansa_core.aggregation.inputs import Contribution, Inputs, Source
 from hansa_core.aggregation.krum import MOST_UPDATES, krum
 from hansa_core.aggregation.mean import weighted_mean
 from hansa_core.aggregation.medians import trimmed_count, trimmed_mean
@@ -186,6 +186,26 @@ def test_distances_between_close_and_long_deltas_do_not_cancel() -> None:
     assert int(np.argmin(scores)) != exact
     found = combined({"name": "krum", "byzantine": 2}, {"w": np.zeros(20_000, "f4")}, deltas)
     assert np.array_equal(found["w"], rows[exact])
+
+
+def test_distances_are_formed_only_where_bounds_do_not_tell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+
+    def counted(inputs: Inputs) -> NDArray[np.float64]:
+        asked.append(len(inputs.files))
+        return pairwise_squared_distances(inputs)
+
+    monkeypatch.setattr("hansa_core.aggregation.neighbours.pairwise_squared_distances", counted)
+    section = {"name": "krum", "byzantine": 1}
+    clear = [{"w": np.random.default_rng(k).standard_normal(3 * BLOCK)} for k in range(6)]
+    zero = {"w": np.zeros(3 * BLOCK)}
+    combined(section, zero, [*clear, {"w": clear[0]["w"] * 1e9}])
+    assert asked == []
+    combined(section, zero, [{"w": delta["w"] + 1e9} for delta in clear])
+    combined(section, zero, [clear[0]] * 5)
+    assert asked == [6, 5]
 
 
 def test_of_equal_scores_the_lesser_digest_is_kept() -> None:
@@ -363,7 +383,7 @@ def test_too_few_and_too_many_updates_for_krum_are_refused() -> None:
         assert not written
 
     refused("4 contributions, wanted 5 or more", 4, byzantine=1)
-    refused("wanted at most 2000", MOST_UPDATES + 1, byzantine=1)
+    refused("wanted at most 1000", MOST_UPDATES + 1, byzantine=1)
     refused("keep is 4, wanted 1 to 3", 6, byzantine=1, keep=4)
     refused("keep is 0, wanted 1 to 3", 6, byzantine=1, keep=0)
     refused("byzantine is -1", 6, byzantine=-1)

@@ -6,28 +6,25 @@ update's score is the sum of its squared distances to the n - f - 2 closest othe
 update of the least score; multi-Krum the plain mean of the m least.
 
 Invariants
-- Distances are formed from differences in float64 (distances.py) and added without rounding
-  (fsum); of equal scores the lesser digest wins. Arrival order, tiles and threads do not matter.
-- Memory is that of distances.py and 8 bytes per pair of updates.
+- What is kept is what distances formed from differences in float64 say, added without rounding
+  (neighbours.py, distances.py); of equal scores the lesser digest wins. Arrival order, tiles,
+  threads and the machine do not matter.
+- Memory is that of distances.py and some 50 bytes per pair of updates.
 
 Integers and BOOL are not measured. They take the coordinate-wise median of the chosen updates; of
 one, its own value.
 """
 
-import math
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
-from hansa_core.aggregation.distances import pairwise_squared_distances
 from hansa_core.aggregation.inputs import Contribution, Source, open_inputs
+from hansa_core.aggregation.neighbours import closest
 from hansa_core.aggregation.outputs import TILE_BYTES, AggregateSummary, write_checkpoint
 from hansa_core.aggregation.vectors import VectorSum
 from hansa_core.problems import AggregationError
 from hansa_core.tensors import Sink
 
-MOST_UPDATES = 2000  # the distances between them take 32 MB
+MOST_UPDATES = 1000  # what is held of every pair then takes 50 MB
 
 
 def krum(
@@ -41,10 +38,10 @@ def krum(
 ) -> AggregateSummary:
     """Write base + the mean of the `keep` deltas of least score, with f = `byzantine`.
 
-    Reads every update once, the chosen ones twice. Sink, tile and errors are those of
-    `weighted_mean`; AggregationError as well for fewer than 2f + 3 updates, more than MOST_UPDATES,
-    or a `keep` other than 1 to n - f - 2; UpdateRefusedError for a scale other than 1 or a
-    distance that is not finite.
+    Reads every update once, the chosen ones twice, and all once more where scores nearly tie. Sink,
+    tile and errors are those of `weighted_mean`; AggregationError as well for fewer than 2f + 3
+    updates, more than MOST_UPDATES, or a `keep` other than 1 to n - f - 2; UpdateRefusedError for a
+    scale other than 1 or a distance that is not finite.
     """
     if byzantine < 0:
         raise AggregationError(f"byzantine is {byzantine}, wanted 0 or more")
@@ -60,8 +57,7 @@ def krum(
             f"keep is {keep}, wanted 1 to {count - byzantine - 2}: "
             f"{count} updates - byzantine {byzantine} - 2"
         )
-    scores = krum_scores(pairwise_squared_distances(inputs), byzantine)
-    chosen = sorted(sorted(range(count), key=scores.__getitem__)[:keep])
+    chosen = closest(inputs, count - byzantine - 2, keep)
     coefficients = [1.0 if index in chosen else 0.0 for index in range(count)]
     combine = VectorSum(inputs, coefficients, float(keep), which=chosen, tile_bytes=tile_bytes)
     return write_checkpoint(inputs, combine, sink, tile_bytes=tile_bytes)
@@ -70,13 +66,3 @@ def krum(
 def least_updates(byzantine: int) -> int:
     """Return how many updates Krum needs to withstand `byzantine` of them."""
     return 2 * byzantine + 3
-
-
-def krum_scores(distances_kk: NDArray[np.float64], byzantine: int) -> list[float]:
-    """Return each update's score from squared distances, shape (updates, updates)."""
-    neighbours = len(distances_kk) - byzantine - 2
-    scores: list[float] = []
-    for index, row_k in enumerate(distances_kk):
-        others = np.sort(np.delete(row_k, index))
-        scores.append(math.fsum(others[:neighbours].tolist()))
-    return scores
