@@ -1,4 +1,4 @@
-"""One round's aggregation: lease it, sum the updates into the store, record the checkpoint.
+"""One round's aggregation: lease it, combine the updates into the store, record the checkpoint.
 
 Two short transactions with the arithmetic between them, so that no row stays locked while we
 compute. The lease token turns the second into a no-op for a worker that was overtaken.
@@ -28,11 +28,13 @@ from app.services.openings import go_on
 from app.services.transactions import Tx
 from app.storage.artifacts import CHUNK_BYTES, READ_AHEAD_BYTES, Artifacts, BlobReader
 from app.storage.staging import BlobWriter
-from hansa_core.aggregation.mean import Contribution, Source, weighted_mean
+from hansa_core.aggregation import rules
+from hansa_core.aggregation.inputs import Contribution, Source
 from hansa_core.aggregation.staleness import staleness_scale
 from hansa_core.plans import RunPlan
 from hansa_core.problems import CoreError
 from hansa_core.states import RoundState
+from hansa_core.strategies import StrategyPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class AggregationLease:
     round_id: UUID
     run_id: UUID
     token: UUID
+    strategy: StrategyPlan
     base: Blob
     updates: tuple[WeightedUpdate, ...]  # by digest: an order that no arrival changes
 
@@ -91,6 +94,7 @@ def lease(tx: Tx, round_id: UUID, *, now: datetime, duration: timedelta) -> Aggr
         round_id=round_id,
         run_id=row.run_id,
         token=token,
+        strategy=plan.strategy,
         base=Blob(federation_id, base.digest, sizes[base.digest]),
         updates=tuple(
             WeightedUpdate(
@@ -136,7 +140,7 @@ def release(tx: Tx, held: AggregationLease, *, reason: str, not_before: datetime
 def aggregate(lease: AggregationLease, artifacts: Artifacts) -> NewBlob:
     """Write the next checkpoint to the store and return what it is. No row is touched.
 
-    Memory is a few tiles and a share of the read-ahead, whatever the model and the cohort.
+    Memory is the rule's buffers and a share of the read-ahead, whatever the model.
 
     Raises:
         UnusableUpdatesError: the stored bytes cannot be combined; a retry would read the same.
@@ -153,7 +157,8 @@ def aggregate(lease: AggregationLease, artifacts: Artifacts) -> NewBlob:
         writer = stack.enter_context(artifacts.begin(lease.base.federation_id))
         sink = stack.enter_context(_HashingSink(writer))
         try:
-            summary = weighted_mean(
+            summary = rules.aggregate(
+                lease.strategy,
                 Source(lease.base.digest, open_blob(lease.base).read_at),
                 [
                     Contribution(

@@ -21,6 +21,7 @@ from app.domain.errors import NotFoundError
 from app.domain.ids import new_id
 from app.services.transactions import Tx
 from hansa_core import receipts, wire
+from hansa_core.aggregation.rules import rule_name
 from hansa_core.aggregation.staleness import staleness_scale
 from hansa_core.canonical import canonical_json
 from hansa_core.plans import RunPlan
@@ -50,7 +51,7 @@ def issue_round(tx: Tx, run: Run, row: Round, *, now: datetime) -> str:
         cohort=_cohort(tx, row),
         excluded=_excluded(row.excluded),
         updates=_updates(tx, run, row),
-        aggregate=_aggregate(tx, row),
+        aggregate=_aggregate(tx, run, row),
     )
     return _issue(tx, run, round_=account, end=None, round_row=row, now=now)
 
@@ -250,11 +251,12 @@ def _updates(tx: Tx, run: Run, row: Round) -> tuple[receipts.ReceivedUpdate, ...
     return tuple(made)
 
 
-def _aggregate(tx: Tx, row: Round) -> receipts.Aggregate | None:
+def _aggregate(tx: Tx, run: Run, row: Round) -> receipts.Aggregate | None:
     if row.checkpoint_id is None:
         return None
     _, blob = rows.checkpoint_blob(tx.session, row.checkpoint_id)
-    return receipts.Aggregate(rule=receipts.WEIGHTED_MEAN, checkpoint=_blob(blob))
+    rule = rule_name(RunPlan.model_validate(run.plan).strategy)
+    return receipts.Aggregate(rule=rule, checkpoint=_blob(blob))
 
 
 def _cause(state: RunState, final: Round | None) -> receipts.EndCause:

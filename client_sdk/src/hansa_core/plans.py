@@ -7,13 +7,23 @@ once (`problems_of`), each by its dotted path. `plan_digest` names a plan by its
 import hashlib
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from itertools import dropwhile
 from typing import Annotated, Any, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from hansa_core.canonical import canonical_json
+from hansa_core.strategies import (
+    BUFFERED,
+    NAMES,
+    FedAvgPlan,
+    StrategyPlan,
+    cohort_problem,
+    tell_unknown,
+)
 
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"
+_AROUND_A_PLAN = frozenset({"body", "plan"})  # where a request has one
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN, description="lower case, digits, '.', '_', '-'")]
 
@@ -120,14 +130,6 @@ class BufferPlan(_Section):
     )
 
 
-class StrategyPlan(_Section):
-    """How updates become the next checkpoint."""
-
-    name: Literal["fedavg"] = Field(
-        default="fedavg", description="mean of deltas weighted by num_examples (McMahan 2017)"
-    )
-
-
 class EvaluationPlan(_Section):
     """When sites evaluate the global model on their held-out data."""
 
@@ -174,7 +176,7 @@ class RunPlan(_Section):
     cohort: CohortPlan = CohortPlan()
     deadlines: DeadlinePlan = DeadlinePlan()
     buffer: BufferPlan | None = Field(default=None, description="asynchronous rounds")
-    strategy: StrategyPlan = StrategyPlan()
+    strategy: StrategyPlan = FedAvgPlan()
     evaluation: EvaluationPlan = EvaluationPlan()
     early_stopping: EarlyStopping | None = None
     budget: BudgetPlan = BudgetPlan()
@@ -196,7 +198,15 @@ class RunPlan(_Section):
         stops = self.early_stopping
         if stops is not None and stops.source == "eval" and not self.evaluation.every:
             raise ValueError("early_stopping on an eval metric needs evaluation.every above 0")
+        problem = cohort_problem(self.strategy, self.cohort.min_sites, self.cohort.size)
+        if problem is not None:
+            raise ValueError(problem)
         if self.buffer is not None:
+            if self.strategy.name not in BUFFERED:
+                raise ValueError(
+                    f"a buffered run scales updates by their staleness, which strategy "
+                    f"{self.strategy.name} cannot: wanted {' or '.join(sorted(BUFFERED))}"
+                )
             if self.cohort.choose is not CohortChoice.ALL:
                 raise ValueError("a buffered run asks every eligible site: choose must be all")
             if self.buffer.size < self.cohort.min_sites:
@@ -214,13 +224,7 @@ class ValidationFailure(Protocol):
 
 def problems_of(error: ValidationFailure) -> list[tuple[str, str]]:
     """Return every wrong field of `error` as (dotted path, message with the value seen)."""
-    return [
-        (
-            ".".join(str(part) for part in item["loc"]) or "body",
-            _say(item["msg"], item["type"], item.get("input")),
-        )
-        for item in error.errors()
-    ]
+    return [_problem(item) for item in error.errors()]
 
 
 def parse_plan(document: Mapping[str, Any]) -> RunPlan:
@@ -240,6 +244,24 @@ def plan_digest(plan: RunPlan) -> str:
     """
     document = plan.model_dump(mode="json", exclude_defaults=True)
     return hashlib.sha256(canonical_json(document)).hexdigest()
+
+
+def _problem(item: dict[str, Any]) -> tuple[str, str]:
+    path = _document_path(item["loc"])
+    unknown = tell_unknown(item)
+    if unknown is not None:
+        field, message = unknown
+        return ".".join([*path, field]), message
+    return ".".join(path) or "body", _say(item["msg"], item["type"], item.get("input"))
+
+
+def _document_path(location: Sequence[object]) -> list[str]:
+    """Return where in the document it is: without the strategy's name, which pydantic puts in."""
+    parts = [str(part) for part in location]
+    rest = list(dropwhile(_AROUND_A_PLAN.__contains__, parts))
+    if rest[:1] == ["strategy"] and rest[1:2] and rest[1] in NAMES:
+        del parts[len(parts) - len(rest) + 1]
+    return parts
 
 
 def _say(message: str, kind: str, seen: object) -> str:

@@ -29,7 +29,6 @@ from hansa_core.states import RoundKind, RoundState, RunState, TaskState
 from hansa_core.wire.base import Digest
 
 FORMAT = "hansa-receipt/1"
-WEIGHTED_MEAN = "weighted-mean/1"  # hansa_core.aggregation.mean
 MAX_BODY = 32 << 20  # bytes; ten thousand sites take a third of it
 
 
@@ -103,7 +102,7 @@ class ReceivedUpdate(_Part):
 class Aggregate(_Part):
     """What the round's updates became."""
 
-    rule: str = Field(max_length=64)  # WEIGHTED_MEAN
+    rule: str = Field(max_length=128)  # aggregation.rules.rule_name
     checkpoint: Blob
 
 

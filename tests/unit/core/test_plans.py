@@ -80,6 +80,36 @@ CROSS_FIELD: list[tuple[dict[str, Any], str, str]] = [
         "body",
         "buffer.size 2 is below min_sites 3",
     ),
+    (
+        {"strategy": {"name": "krum", "byzantine": 1}, "cohort": {"min_sites": 4}},
+        "body",
+        "krum with byzantine 1 needs min_sites 5 (2 * byzantine + 3), got 4",
+    ),
+    (
+        {
+            "strategy": {"name": "krum", "byzantine": 1},
+            "cohort": {"min_sites": 5, "choose": "random", "size": 1001},
+        },
+        "body",
+        "krum compares every two updates: size 1001 is above 1000",
+    ),
+    (
+        {"strategy": {"name": "multi-krum", "byzantine": 0, "keep": 2}, "cohort": {"min_sites": 3}},
+        "body",
+        "multi-krum with byzantine 0 and min_sites 3 can keep 1 (min_sites - byzantine - 2), "
+        "got keep 2",
+    ),
+    (
+        {"strategy": {"name": "trimmed-mean", "trim": 0.1}, "cohort": {"min_sites": 9}},
+        "body",
+        "trim 0.1 of min_sites 9 takes off nobody: the round would be a plain mean",
+    ),
+    (
+        {"buffer": {"size": 2}, "strategy": {"name": "median"}},
+        "body",
+        "a buffered run scales updates by their staleness, which strategy median cannot: "
+        "wanted fedavg or norm-clipping",
+    ),
 ]
 GOOD: list[dict[str, Any]] = [
     {"rounds": 0},
@@ -90,7 +120,25 @@ GOOD: list[dict[str, Any]] = [
     {"evaluation": {"at_sites": False, "evaluators": ["central"]}},
     {"early_stopping": {"metric": "loss", "source": "train"}, "evaluation": {"every": 0}},
     {"buffer": {"size": 2}, "cohort": {"min_sites": 2}},
+    {"strategy": {}},
+    {"strategy": {"name": "median"}},
+    {"strategy": {"name": "trimmed-mean", "trim": 0.1}, "cohort": {"min_sites": 10}},
+    {"strategy": {"name": "trimmed-mean", "trim": 0}},
+    {"strategy": {"name": "krum", "byzantine": 1}, "cohort": {"min_sites": 5}},
+    {"strategy": {"name": "multi-krum", "byzantine": 0, "keep": 1}, "cohort": {"min_sites": 3}},
+    {"strategy": {"name": "geometric-median"}},
+    {"strategy": {"name": "centred-clipping", "radius": 1}},
+    {"strategy": {"name": "norm-clipping", "bound": 1}, "buffer": {"size": 2}},
 ]
+STRATEGY_OF: dict[str, dict[str, Any]] = {
+    "strategy.trim": {"name": "trimmed-mean"},
+    "strategy.byzantine": {"name": "krum"},
+    "strategy.keep": {"name": "multi-krum", "byzantine": 0},
+    "strategy.iterations": {"name": "geometric-median"},
+    "strategy.smoothing": {"name": "geometric-median"},
+    "strategy.radius": {"name": "centred-clipping"},
+    "strategy.bound": {"name": "norm-clipping"},
+}
 
 
 def refused(document: dict[str, Any]) -> dict[str, str]:
@@ -138,7 +186,16 @@ def test_the_edges_of_those_rules_are_allowed(fields: dict[str, Any]) -> None:
         ("buffer.staleness_exponent", -0.1),
         ("buffer.staleness_exponent", float("nan")),
         ("buffer.max_staleness", -1),
-        ("strategy.name", "median"),
+        ("strategy.name", "mode"),
+        ("strategy.trim", 0.5),
+        ("strategy.trim", -0.1),
+        ("strategy.byzantine", -1),
+        ("strategy.keep", 0),
+        ("strategy.iterations", 0),
+        ("strategy.iterations", 101),
+        ("strategy.smoothing", 0),
+        ("strategy.radius", float("inf")),
+        ("strategy.bound", float("nan")),
         ("evaluation.every", -1),
         ("early_stopping.mode", "best"),
         ("early_stopping.patience", 0),
@@ -154,6 +211,8 @@ def test_a_value_out_of_range_is_refused_by_its_path(path: str, value: object) -
         document["early_stopping"] = {"metric": "loss"}
     if path.startswith("buffer"):
         document["buffer"] = {"size": 2}
+    if path in STRATEGY_OF:
+        document["strategy"] = dict(STRATEGY_OF[path])
     *sections, name = path.split(".")
     section = document
     for part in sections:
@@ -167,6 +226,28 @@ def test_a_value_out_of_range_is_refused_by_its_path(path: str, value: object) -
 def test_every_wrong_field_is_told_at_once() -> None:
     problems = refused({"name": "first", "rounds": "many", "cohort": {"colour": 1}, "seed": -1})
     assert set(problems) == {"model", "rounds", "cohort.colour", "seed"}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "field", "message"),
+    [
+        ({"name": "median", "trim": 0.2}, "trim", "Extra inputs are not permitted"),
+        ({"trim": 0.2}, "trim", "Extra inputs are not permitted"),
+        ({"name": "trimmed-mean"}, "trim", "Field required"),
+        ({"name": "centred-clipping"}, "radius", "Field required"),
+    ],
+)
+def test_a_setting_of_another_strategy_is_told_by_its_path(
+    strategy: dict[str, Any], field: str, message: str
+) -> None:
+    assert refused({**LEAST, "strategy": strategy}) == {f"strategy.{field}": message}
+
+
+def test_an_unknown_strategy_is_told_what_there_is() -> None:
+    problems = refused({**LEAST, "strategy": {"name": "fedavgg"}})
+    message = problems["strategy.name"]
+    assert message.startswith("Input should be one of 'fedavg', 'median', 'trimmed-mean', ")
+    assert message.endswith(", got 'fedavgg'")
 
 
 def test_a_plan_cannot_be_changed_in_place() -> None:
@@ -204,6 +285,11 @@ def test_defaults_written_out_do_not_change_the_digest() -> None:
         {"deadlines": {"round_seconds": 60}},
         {"buffer": {"size": 2}},
         {"buffer": {"size": 3}},
+        {"strategy": {"name": "median"}},
+        {"strategy": {"name": "trimmed-mean", "trim": 0}},
+        {"strategy": {"name": "geometric-median"}},
+        {"strategy": {"name": "geometric-median", "iterations": 9}},
+        {"strategy": {"name": "norm-clipping", "bound": 1}},
         {"evaluation": {"every": 2}},
         {"evaluation": {"evaluators": ["central"]}},
         {"early_stopping": {"metric": "loss"}},
@@ -215,6 +301,16 @@ def test_defaults_written_out_do_not_change_the_digest() -> None:
 )
 def test_whatever_a_plan_says_beyond_its_defaults_is_in_the_digest(change: dict[str, Any]) -> None:
     assert plan_digest(parse_plan({**LEAST, **change})) != plan_digest(parse_plan(LEAST))
+
+
+def test_strategies_do_not_share_a_digest_and_survive_the_defaults_left_out() -> None:
+    plans = [parse_plan({**LEAST, "strategy": {"name": name, **settings}}) for name, settings in (
+        ("fedavg", {}), ("median", {}), ("geometric-median", {}),
+        ("norm-clipping", {"bound": 1}), ("centred-clipping", {"radius": 1}),
+    )]  # fmt: skip
+    assert len({plan_digest(plan) for plan in plans}) == len(plans)
+    for plan in plans:
+        assert parse_plan(plan.model_dump(mode="json", exclude_defaults=True)) == plan
 
 
 def test_the_order_of_fields_does_not_matter_to_the_digest_but_that_of_lists_does() -> None:

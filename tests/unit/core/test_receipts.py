@@ -86,9 +86,7 @@ def a_round() -> receipts.RoundAccount:
             )
             for index in (0, 2)
         ),
-        aggregate=receipts.Aggregate(
-            rule=receipts.WEIGHTED_MEAN, checkpoint=a_blob("next checkpoint")
-        ),
+        aggregate=receipts.Aggregate(rule="weighted-mean/1", checkpoint=a_blob("next checkpoint")),
     )
 
 

@@ -10,13 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hansa_core.aggregation.mean import (
-    MAX_WEIGHT,
-    AggregateSummary,
-    Contribution,
-    Source,
-    weighted_mean,
-)
+from hansa_core.aggregation.inputs import MAX_WEIGHT, Contribution, Source
+from hansa_core.aggregation.mean import weighted_mean
+from hansa_core.aggregation.outputs import AggregateSummary
 from hansa_core.aggregation.staleness import staleness_scale
 from hansa_core.dtypes import BFLOAT16, f32_to_bf16
 from hansa_core.layouts import Layout

@@ -66,3 +66,11 @@ def test_a_change_that_contradicts_what_stays_is_refused() -> None:
         changed_plan(PARENT, {"cohort": {"min_sites": 4}})
     with pytest.raises(InvalidRequestError, match=r"changes\.model: Field required"):
         changed_plan(PARENT, {"model": None})
+
+
+def test_another_strategy_takes_the_settings_of_the_old_one_away_by_null() -> None:
+    parent = {**PARENT, "strategy": {"name": "norm-clipping", "bound": 2}}
+    change = {"strategy": {"name": "median", "bound": None}}
+    assert changed_plan(parent, change).strategy.name == "median"
+    with pytest.raises(InvalidRequestError, match=r"changes\.strategy\.bound: Extra inputs"):
+        changed_plan(parent, {"strategy": {"name": "median"}})

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from hansa_core.aggregation.mean import Contribution, Source, weighted_mean
+from hansa_core.aggregation import rules
+from hansa_core.aggregation.inputs import Contribution, Source
 from hansa_core.problems import TensorFormatError
+from hansa_core.strategies import StrategyPlan
 from hansa_core.tensors import ReadAt
 
 MOST_OPEN_FILES = 256
@@ -25,8 +27,10 @@ class StoredUpdate:
     scale: float
 
 
-def recompute(base_digest: str, base: Path, updates: Sequence[StoredUpdate]) -> str:
-    """Return the SHA-256 of the checkpoint that these files make.
+def recompute(
+    strategy: StrategyPlan, base_digest: str, base: Path, updates: Sequence[StoredUpdate]
+) -> str:
+    """Return the SHA-256 of the checkpoint that these files make by the strategy's rule.
 
     Raises:
         CoreError: they cannot be combined.
@@ -34,7 +38,8 @@ def recompute(base_digest: str, base: Path, updates: Sequence[StoredUpdate]) -> 
     """
     hasher = hashlib.sha256()
     with _OpenFiles() as files:
-        weighted_mean(
+        rules.aggregate(
+            strategy,
             Source(base_digest, files.reader(base)),
             [
                 Contribution(

@@ -27,11 +27,13 @@ from hansa.verification.lineage import Lineage
 from hansa.verification.reports import Check, Ledger, Report
 from hansa.verification.updates import check_received
 from hansa_core import receipts, wire
+from hansa_core.aggregation.rules import rule_name, strategy_of
 from hansa_core.plans import RunPlan
-from hansa_core.problems import CoreError, ReceiptError
+from hansa_core.problems import AggregationError, CoreError, ReceiptError
 from hansa_core.receipts import Receipt, RoundAccount, SealedReceipt
 from hansa_core.signing import decode_base64, fingerprint
 from hansa_core.states import RoundKind, RoundState, RunState
+from hansa_core.strategies import StrategyPlan
 
 OnReceipt = Callable[[str], None]
 
@@ -249,25 +251,40 @@ class _Walk:
         )
         stored = aggregate.checkpoint
         self._files.checked(ledger, f"{subject}, its checkpoint", stored.digest, stored.size)
-        if aggregate.rule != receipts.WEIGHTED_MEAN:
+        missing = [*(["the base checkpoint"] if base is None else [])]
+        missing += [f"the update of {name}" for name in lost]
+        try:
+            strategy = strategy_of(aggregate.rule)
+        except AggregationError:
             why = f"this SDK does not know the rule {aggregate.rule!r}"
             ledger.skip(Check.AGGREGATE, subject, why)
             return "not recomputed"
         if base is None or lost:
-            missing = [*(["the base checkpoint"] if base is None else [])]
-            missing += [f"the update of {name}" for name in lost]
             why = f"it cannot be recomputed without {list_of(missing)}"
             ledger.skip(Check.AGGREGATE, subject, why)
             return "not recomputed"
-        try:
-            found = recompute(account.base.digest, base, updates)
-        except CoreError as error:
-            ledger.fail(Check.AGGREGATE, subject, f"the updates cannot be combined: {error}")
-            return "NOT what the updates give"
-        wrong = f"the updates give {found}, the receipt says {stored.digest}"
-        if ledger.settle(Check.AGGREGATE, subject, None if found == stored.digest else wrong):
+        wrong = self._rule_problem(strategy) or self._recompute(strategy, account, base, updates)
+        if ledger.settle(Check.AGGREGATE, subject, wrong):
             return "recomputed bit for bit"
         return "NOT what the updates give"
+
+    def _rule_problem(self, strategy: StrategyPlan) -> str | None:
+        """Return what is wrong with the rule that a receipt names, or None."""
+        if self._plan is None or strategy == self._plan.strategy:
+            return None
+        seen, wanted = rule_name(strategy), rule_name(self._plan.strategy)
+        return f"it was made by the rule {seen!r}, the plan's is {wanted!r}"
+
+    def _recompute(
+        self, strategy: StrategyPlan, account: RoundAccount, base: Path, updates: list[StoredUpdate]
+    ) -> str | None:
+        """Return how the aggregate differs from the one that the receipt names, or None."""
+        wanted = account.aggregate.checkpoint.digest if account.aggregate else None
+        try:
+            found = recompute(strategy, account.base.digest, base, updates)
+        except CoreError as error:
+            return f"the updates cannot be combined: {error}"
+        return None if found == wanted else f"the updates give {found}, the receipt says {wanted}"
 
     def _check_end_of_chain(self) -> None:
         ended = self._info.run_state in {

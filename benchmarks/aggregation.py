@@ -1,0 +1,307 @@
+"""How fast each rule combines updates that lie in the page cache, one thread, and in what memory.
+
+    python -m benchmarks.aggregation --sites 10 50 --parameters 10e6 25e6
+
+Writes float32 updates of random values to a temporary folder, reads them once, and times every
+rule of hansa_core.aggregation from files to a sink that drops the bytes. Gigabytes a second (10**9)
+count each update once, however often the rule reads it. Beside them stand numpy's plain loop (in
+float32, over PLAIN_BYTES that are in memory already) and the machine's limit: an in-place add of
+two float32 arrays. The last line is one JSON object.
+"""
+
+import argparse
+import ctypes
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from benchmarks.rounds.machine import load_average, this_machine
+from hansa_core.aggregation.inputs import Contribution, Source
+from hansa_core.aggregation.rules import aggregate
+from hansa_core.strategies import StrategyPlan
+from hansa_core.tensors import ReadAt, write_tensors
+
+TENSOR = 1_000_000  # parameters of one tensor, but for the last
+PLAIN_BYTES = 32 << 20
+MEASURED_SECONDS, QUICK_SECONDS = 2.0, 0.2  # a short rule is repeated for so long
+MOST_REPEATS = 5
+
+Rows = NDArray[np.float32]
+_strategy: TypeAdapter[StrategyPlan] = TypeAdapter(StrategyPlan)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One rule on one set of files."""
+
+    rule: str
+    sites: int
+    parameters: int
+    gigabytes_per_second: float  # the best of the repeats
+    extra_mb: float  # resident memory over that before, at its peak; 10**6 bytes
+    plain_gigabytes_per_second: float  # numpy's plain loop
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """A base and updates against it."""
+
+    base: Path
+    updates: tuple[Path, ...]
+    parameters: int
+
+    @property
+    def input_bytes(self) -> int:
+        """Bytes of the updates' values."""
+        return 4 * self.parameters * len(self.updates)
+
+
+def main() -> int:
+    """Measure, print, and return the exit status."""
+    parser = argparse.ArgumentParser(description="Measure the aggregation rules.")
+    parser.add_argument("--sites", type=int, nargs="+", default=[10, 50])
+    parser.add_argument("--parameters", type=float, nargs="+", default=[10e6, 25e6])
+    parser.add_argument("--rules", nargs="+", help="by the names of strategies; all without it")
+    parser.add_argument("--quick", action="store_true", help="10 and 50 sites x 1M parameters")
+    parser.add_argument("--directory", type=Path, help="where the temporary folder goes")
+    given = parser.parse_args()
+    parameters = [1e6] if given.quick else given.parameters
+    seconds = QUICK_SECONDS if given.quick else MEASURED_SECONDS
+    before, limit = load_average(), in_place_add()
+    results: list[Result] = []
+    left_out: list[str] = []
+    _print_head(limit)
+    for sites in given.sites:
+        for count in (int(number) for number in parameters):
+            needed = 4 * count * (sites + 1)
+            lacking = _lacking(needed, given.directory)
+            if lacking:
+                left_out.append(f"{sites} sites x {count} parameters: {lacking}")
+                print(f"left out: {left_out[-1]}")
+                continue
+            with written(sites, count, given.directory) as files:
+                for result in measure(files, given.rules, seconds):
+                    _print(result, limit)
+                    results.append(result)
+    summary = {
+        "results": [_rounded(asdict(result)) for result in results],
+        "limit_gigabytes_per_second": round(limit, 3),
+        "left_out": left_out,
+        "machine": asdict(this_machine()),
+        "load_average": [before, load_average()],
+    }
+    print(json.dumps(summary))
+    return 0
+
+
+def strategies(sites: int) -> dict[str, StrategyPlan]:
+    """Return every rule as it is measured: set to withstand a fifth of the sites."""
+    bad = sites // 5
+    sections: list[dict[str, Any]] = [
+        {"name": "fedavg"},
+        {"name": "median"},
+        {"name": "trimmed-mean", "trim": 0.2},
+        {"name": "krum", "byzantine": bad},
+        {"name": "multi-krum", "byzantine": bad, "keep": sites - 2 * bad},
+        {"name": "geometric-median"},
+        {"name": "centred-clipping", "radius": 100.0},
+        {"name": "norm-clipping", "bound": 100.0},
+    ]
+    return {it["name"]: _strategy.validate_python(it) for it in sections}
+
+
+def measure(files: Files, names: Sequence[str] | None, repeat_seconds: float) -> Iterator[Result]:
+    """Yield the result of each rule."""
+    sites = len(files.updates)
+    rows = np.random.default_rng(1).standard_normal((sites, PLAIN_BYTES // 4 // sites), np.float32)
+    for name, strategy in strategies(sites).items():
+        if names is not None and name not in names:
+            continue
+        with opened(files) as (source, contributions):
+            run = partial(aggregate, strategy, source, contributions, len)
+            extra = _extra_memory(run)
+            seconds = _best(run, repeat_seconds)
+        plain = _best(partial(_plain, strategy, rows), repeat_seconds)
+        yield Result(
+            rule=name,
+            sites=sites,
+            parameters=files.parameters,
+            gigabytes_per_second=files.input_bytes / 1e9 / seconds,
+            extra_mb=extra,
+            plain_gigabytes_per_second=rows.nbytes / 1e9 / plain,
+        )
+
+
+def _plain(strategy: StrategyPlan, rows: Rows) -> NDArray[Any]:
+    """Combine as one would write it down first, with all of it in memory."""
+    settings = strategy.model_dump()
+    count = len(rows)
+    match strategy.name:
+        case "median":
+            return np.median(rows, axis=0)
+        case "trimmed-mean":
+            off = int(settings["trim"] * count)
+            return np.sort(rows, axis=0)[off : count - off].mean(axis=0)
+        case "krum" | "multi-krum":
+            near = count - settings["byzantine"] - 2
+            apart = [[np.linalg.norm(one - other) ** 2 for other in rows] for one in rows]
+            scores = np.sort(np.array(apart), axis=1)[:, 1 : near + 1].sum(axis=1)
+            return rows[np.argsort(scores)[: settings.get("keep", 1)]].mean(axis=0)
+        case "geometric-median" | "centred-clipping":
+            return _plain_centre(rows, settings)
+        case _:
+            total = np.zeros_like(rows[0])
+            for row in rows:
+                total += row * np.float32(_clip(row, settings.get("bound", np.inf)))
+            return total / np.float32(count)
+
+
+def _plain_centre(rows: Rows, settings: dict[str, Any]) -> NDArray[Any]:
+    centre = np.zeros_like(rows[0])
+    for _ in range(settings["iterations"]):
+        if settings["name"] == "centred-clipping":
+            factors = [_clip(row - centre, settings["radius"]) / len(rows) for row in rows]
+            steps = [(row - centre) * f for row, f in zip(rows, factors, strict=True)]
+            centre = centre + np.sum(steps, axis=0)
+        else:
+            pulls = 1 / np.array(
+                [max(settings["smoothing"], np.linalg.norm(row - centre)) for row in rows]
+            )
+            centre = (rows * (pulls / pulls.sum())[:, None].astype(np.float32)).sum(axis=0)
+    return centre
+
+
+def _clip(row: Rows, bound: float) -> float:
+    return 1.0 if np.isinf(bound) else min(1.0, bound / float(np.linalg.norm(row)))
+
+
+def in_place_add(megabytes: int = 200) -> float:
+    """Return how many gigabytes a second one thread adds to an array in place."""
+    values = np.ones(megabytes * 250_000, np.float32)
+    total = np.zeros_like(values)
+    return values.nbytes / 1e9 / _best(lambda: np.add(total, values, out=total))
+
+
+@contextmanager
+def written(sites: int, parameters: int, where: Path | None) -> Generator[Files]:
+    """Write the files of a base and of updates; they are gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="aggregation-", dir=where) as folder:
+        paths = [Path(folder, f"{index}.safetensors") for index in range(sites + 1)]
+        sizes = [min(TENSOR, parameters - at) for at in range(0, parameters, TENSOR)]
+        for index, path in enumerate(paths):
+            rng = np.random.default_rng(index)
+            tensors = {
+                f"layer{n:04}": rng.standard_normal(size, np.float32)
+                for n, size in enumerate(sizes)
+            }
+            with path.open("wb") as file:
+                write_tensors(tensors, file.write)
+        yield Files(paths[0], tuple(paths[1:]), parameters)
+
+
+@contextmanager
+def opened(files: Files) -> Generator[tuple[Source, list[Contribution]]]:
+    """Open all files for reading."""
+    with ExitStack() as stack:
+
+        def reader(path: Path) -> ReadAt:
+            handle = stack.enter_context(path.open("rb", buffering=0)).fileno()
+
+            def read(buffer: memoryview, offset: int) -> None:
+                done = 0
+                while done < len(buffer):
+                    count = os.preadv(handle, [buffer[done:]], offset + done)
+                    if not count:
+                        raise EOFError(f"{path.name} ends at byte {offset + done}")
+                    done += count
+
+            return read
+
+        updates = [
+            Contribution(f"{index:064x}", 1 + index, reader(path))
+            for index, path in enumerate(files.updates)
+        ]
+        yield Source("base", reader(files.base)), updates
+
+
+def _best(work: Callable[[], object], repeat_seconds: float = MEASURED_SECONDS) -> float:
+    """Return the least seconds of a few runs."""
+    found: list[float] = []
+    while len(found) < MOST_REPEATS and sum(found) < repeat_seconds:
+        began = time.perf_counter()
+        work()
+        found.append(time.perf_counter() - began)
+    return min(found)
+
+
+def _extra_memory(work: Callable[[], object]) -> float:
+    """Return by how many 10**6 bytes resident memory grows at its peak."""
+    ctypes.CDLL(None).malloc_trim(0)  # what earlier runs have freed is no head start
+    Path("/proc/self/clear_refs").write_text("5")  # sets the peak to what is resident now
+    before = _status("VmRSS")
+    work()
+    return (_status("VmHWM") - before) / 1e6
+
+
+def _status(name: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name + ":"):
+            return 1024 * int(line.split()[1])
+    raise KeyError(name)
+
+
+def _lacking(size: int, where: Path | None) -> str:
+    """Say what is short for files of `size` bytes that stay in the page cache, or nothing."""
+    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + _cached()
+    free = shutil.disk_usage(where or tempfile.gettempdir()).free
+    if available < 1.3 * size:
+        return f"{available / 1e9:.1f} GB of memory for {size / 1e9:.1f} GB of files"
+    if free < 1.1 * size:
+        return f"{free / 1e9:.1f} GB of disk for {size / 1e9:.1f} GB of files"
+    return ""
+
+
+def _cached() -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("Cached:"):
+            return 1024 * int(line.split()[1])
+    return 0
+
+
+def _print_head(limit: float) -> None:
+    machine = this_machine()
+    print(f"machine   {machine.cores} cores, {machine.cpu}, {machine.memory_mb / 1e3:.0f} GB")
+    print(f"load      {load_average():.1f} (1 min)")
+    print(f"limit     {limit:.2f} GB/s, in-place add of float32 in memory, one thread\n")
+    print("rule               sites  parameters    GB/s  of limit  plain GB/s  extra MB")
+    print("---------------------------------------------------------------------------")
+
+
+def _print(result: Result, limit: float) -> None:
+    rate = result.gigabytes_per_second
+    print(
+        f"{result.rule:18} {result.sites:5} {result.parameters:11} {rate:7.2f} {rate / limit:9.0%}"
+        f" {result.plain_gigabytes_per_second:11.2f} {result.extra_mb:9.1f}",
+        flush=True,
+    )
+
+
+def _rounded(fields: dict[str, Any]) -> dict[str, Any]:
+    return {key: round(it, 3) if isinstance(it, float) else it for key, it in fields.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
