@@ -17,6 +17,7 @@ from app.services.checkpoints import Blob
 from app.storage.artifacts import BlobReader, StoredBlob, chunks
 from app.storage.filesystem import FilesystemArtifacts, open_filesystem
 from app.storage.staging import BlobWriter
+from hansa_core.strategies import FedAvgPlan
 from hansa_core.tensors import bytes_reader, read_tensors, write_tensors
 
 FEDERATION = uuid4()
@@ -82,6 +83,7 @@ def a_lease(artifacts: FilesystemArtifacts) -> AggregationLease:
         round_id=uuid4(),
         run_id=uuid4(),
         token=uuid4(),
+        strategy=FedAvgPlan(),
         base=stored(artifacts, 10.0),
         updates=(
             WeightedUpdate(stored(artifacts, 1.0), 1, 1.0),
