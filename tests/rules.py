@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
+from hansa_core.aggregation.distances import BLOCK
 from hansa_core.aggregation.inputs import Contribution, Source
 from hansa_core.aggregation.outputs import TILE_BYTES
 from hansa_core.aggregation.rules import aggregate
-from hansa_core.dtypes import BFLOAT16, bf16_to_f32
+from hansa_core.dtypes import BFLOAT16, bf16_to_f32, f32_to_bf16
 from hansa_core.plans import parse_plan
 from hansa_core.strategies import StrategyPlan
 from hansa_core.tensors import bytes_reader
@@ -28,6 +30,36 @@ STRATEGIES: tuple[dict[str, Any], ...] = (
     {"name": "centred-clipping", "radius": 1.5, "iterations": 3},
     {"name": "norm-clipping", "bound": 1.5},
 )
+NAMED = pytest.mark.parametrize("section", STRATEGIES, ids=lambda it: it["name"])
+ROBUST = [section for section in STRATEGIES if section["name"] not in {"fedavg", "norm-clipping"}]
+MEASURED = [it for it in STRATEGIES if it["name"] not in {"fedavg", "median", "trimmed-mean"}]
+
+
+def a_model(seed: int, elements: int = 3 * BLOCK + 17) -> Tensors:
+    """Return tensors of every float width and some that are no floats."""
+    rng = np.random.default_rng(seed)
+    narrow = rng.standard_normal(33).astype("f4")
+    return {
+        "w": rng.standard_normal((elements, 1)).astype("f4"),
+        "d": rng.standard_normal(5),
+        "h": rng.standard_normal(41).astype("f2"),
+        "b": f32_to_bf16(narrow).view(BFLOAT16),
+        "steps": rng.integers(-50, 50, ()),
+        "table": rng.integers(-50, 50, 7).astype("i4"),
+        "bytes": rng.integers(0, 9, 3).astype("u1"),
+        "mask": rng.integers(0, 2, 5).astype(bool),
+    }
+
+
+FLOATS = ("d", "w", "b", "h")  # in canonical order
+
+
+def floats(tensors: Tensors) -> NDArray[np.float64]:
+    return np.concatenate([wide(tensors[name]) for name in FLOATS])
+
+
+def of(vector: Any) -> Tensors:
+    return {"w": np.asarray(vector, "f4")}
 
 
 def strategy(section: dict[str, Any], sites: int = 100) -> StrategyPlan:
