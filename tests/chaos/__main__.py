@@ -24,10 +24,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="repeat this one (default: a new one)")
     chosen = parser.parse_args()
     seed = secrets.randbelow(1_000_000) if chosen.seed is None else chosen.seed
-    # SIGTERM ends everything, as Ctrl-C does. A shell's background job ignores SIGINT, and so would
-    # every part in its first instant.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends everything, as Ctrl-C does
     show(f"{chosen.faults} faults, seed {seed}")
     try:
         outcome = run_chaos(seed, chosen.faults, show, chosen=plans())

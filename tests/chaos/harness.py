@@ -5,6 +5,7 @@ run, waits for its end, and compares it with the undisturbed run of the same pla
 until the last fault is over, so that every fault falls into a run or between two.
 """
 
+import signal
 import tempfile
 import threading
 import time
@@ -66,6 +67,9 @@ def run_chaos(
     Nothing is left running afterwards.
     """
     outcome = Outcome(seed, count)
+    # A shell's background job ignores SIGINT, and so would every part in its first instant.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # Postgres, started by root, runs as nobody, who must be able to pass through.
     with tempfile.TemporaryDirectory(prefix="hansa-chaos-") as name:
         folder = Path(name)
