@@ -75,10 +75,10 @@ def release_receipt(
 def _about(receipt: wire.Receipt) -> tuple[str, str, str | None]:
     """Return what a receipt is about, its state and why."""
     said = parse_body(receipt.body.encode())
-    again = f", try {said.round.retry + 1}" if said.round and said.round.retry else ""
-    account = said.round or said.end
-    state, reason = (account.state, account.reason) if account else ("", None)
-    return said.subject + again, state, reason
+    if said.round is None:
+        return ("the run's end", said.end.state, said.end.reason) if said.end else ("", "", None)
+    again = f", try {said.round.retry + 1}" if said.round.retry else ""
+    return f"round {said.round.round_number}{again}", said.round.state, said.round.reason
 
 
 def _whole(receipts: list[wire.Receipt], start: str) -> str:
