@@ -109,9 +109,12 @@ def lock_context(session: Session, task_id: UUID, site_id: UUID) -> TaskContext 
 
 
 def collecting_round(session: Session, run_id: UUID) -> Round | None:
-    """Return the run's round that takes answers."""
+    """Return the run's round that takes answers, held open until the commit.
+
+    None also while somebody decides about it: to wait with a task locked could be a deadlock.
+    """
     query = select(Round).where(Round.run_id == run_id, Round.state == RoundState.COLLECTING)
-    return session.scalars(query).one_or_none()
+    return session.scalars(query.with_for_update(read=True, skip_locked=True)).one_or_none()
 
 
 def renew_lease(

@@ -187,8 +187,8 @@ def _add_metrics(
 def _counts_in(tx: Tx, context: TaskContext) -> UUID | None:
     """Return the round that an update counts in.
 
-    In a buffered run that is the round that is open now; between two of them there is none, and
-    the next one takes the update.
+    In a buffered run that is the round that is open now; between two of them, and while one is
+    being decided about, there is none, and the next look takes the update into the open one.
     """
     if context.round.state == RoundState.COLLECTING:
         return context.round.id

@@ -5,6 +5,8 @@ import math
 import pytest
 from fastapi.testclient import TestClient
 
+from app.db import runs as run_rows
+from app.db import tasks as task_rows
 from app.domain.clock import utc_now
 from app.services.transactions import Transactions
 from app.settings import Settings
@@ -187,3 +189,18 @@ def test_a_paused_buffered_run_keeps_what_comes_meanwhile(
     federation.post(f"/runs/{run.id}/resume", expect=200)
     work_off(federation)
     assert federation.run(run.id).state is RunState.COMPLETED
+
+
+def test_an_update_joins_no_round_that_is_just_being_decided_about(
+    federation: Federation, sites: list[ActiveSite]
+) -> None:
+    run = a_run(federation, rounds=1, cohort={"min_sites": 1}, buffer={"size": 1})
+    work_off(federation)
+    with federation.transactions.begin("step") as deciding:
+        assert run_rows.lock_open_round(deciding.session, run.id) is not None
+        with federation.transactions.begin("answer") as answering:
+            assert task_rows.collecting_round(answering.session, run.id) is None
+    with federation.transactions.begin("answer") as first:
+        assert task_rows.collecting_round(first.session, run.id) is not None
+        with federation.transactions.begin("answer") as second:  # answers do not mind each other
+            assert task_rows.collecting_round(second.session, run.id) is not None
