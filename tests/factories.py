@@ -5,7 +5,7 @@ worker/tasks/rounds.py do, with the same services, and takes the clock as an arg
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -31,6 +31,7 @@ from hansa_core.signing import Purpose
 from tests.identities import Person, SiteIdentity, change_site, make_person, principal_of
 from tests.tensors import BASE, Tensors, decode, digest_of, encode
 
+LEFT_OUT = {"groups", "scalars", "parts"}  # of a manifest where they are empty
 ONLINE_FOR = timedelta(seconds=120)
 LEASE_FOR = timedelta(seconds=60)
 AGGREGATION_LEASE = timedelta(seconds=30)
@@ -89,12 +90,14 @@ class ActiveSite:
     def id(self) -> UUID:
         return self.identity.id
 
-    def poll(self, *, wait_seconds: float = 0) -> Response:
+    def poll(
+        self, *, wait_seconds: float = 0, features: Sequence[str] = tuple(wire.Feature)
+    ) -> Response:
         """Ask for work."""
         return self.client.post(
             "/v1/tasks/claim",
             params={"wait_seconds": wait_seconds},
-            json={"sdk_version": "0.1.0"},
+            json={"sdk_version": "0.1.0", "features": list(features)},
             headers=self.identity.headers,
         )
 
@@ -112,11 +115,18 @@ class ActiveSite:
         return decode(answer.content)
 
     def upload(
-        self, task: wire.Task, data: bytes, *, digest: str | None = None, lease: UUID | None = None
+        self,
+        task: wire.Task,
+        data: bytes,
+        *,
+        digest: str | None = None,
+        lease: UUID | None = None,
+        part: str | None = None,
     ) -> Response:
-        """Send an update's bytes."""
+        """Send an update's bytes, or those of one of its parts."""
         return self.client.put(
             f"/v1/tasks/{task.id}/artifacts/{digest or digest_of(data)}",
+            params={} if part is None else {"part": part},
             content=data,
             headers=self.identity.headers | {"X-Hansa-Lease": str(lease or task.lease.token)},
         )
@@ -133,7 +143,8 @@ class ActiveSite:
             size=len(data),
             num_examples=10,
         )
-        return honest.model_dump(mode="json") | to_jsonable_python(changes)
+        told = honest.model_dump(mode="json") | to_jsonable_python(changes)
+        return {name: it for name, it in told.items() if it or name not in LEFT_OUT}
 
     def submit(
         self,
@@ -155,9 +166,20 @@ class ActiveSite:
             f"/v1/tasks/{task.id}/update", json=body, headers=self.identity.headers
         )
 
-    def answer(self, task: wire.Task, tensors: Tensors, **changes: Any) -> None:
-        """Upload an update and submit it."""
+    def answer(
+        self,
+        task: wire.Task,
+        tensors: Tensors,
+        parts: Mapping[str, Tensors] | None = None,
+        **changes: Any,
+    ) -> None:
+        """Upload an update with its parts and submit it."""
         data = encode(tensors)
+        for name, part in (parts or {}).items():
+            file = encode(part)
+            assert self.upload(task, file, part=name).status_code in {200, 201}
+            told = wire.UpdatePart(digest=digest_of(file), size=len(file))
+            changes.setdefault("parts", {})[name] = told
         for answer in (self.upload(task, data), self.submit(task, data, **changes)):
             assert answer.status_code in {200, 201}, answer.text
 
@@ -320,13 +342,13 @@ def aggregate_round(
     if leased is None:
         return []
     try:
-        blob = aggregation.aggregate(leased, federation.artifacts)
+        made = aggregation.aggregate(leased, federation.artifacts)
     except UnusableUpdatesError as error:
         with federation.transactions.begin("fail_aggregation") as tx:
             aggregation.fail(tx, leased, reason=str(error), now=now or utc_now())
         return [tx]
     with federation.transactions.begin("complete_aggregation") as tx:
-        aggregation.complete(tx, leased, blob, now=now or utc_now(), online_for=ONLINE_FOR)
+        aggregation.complete(tx, leased, made, now=now or utc_now(), online_for=ONLINE_FOR)
     return [tx]
 
 

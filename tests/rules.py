@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from hansa_core.aggregation import jobs
 from hansa_core.aggregation.distances import BLOCK
-from hansa_core.aggregation.inputs import Contribution, Source
+from hansa_core.aggregation.inputs import Contribution, Inputs, Source
+from hansa_core.aggregation.jobs import AggregateSummary, Job, Sinks
 from hansa_core.aggregation.outputs import TILE_BYTES
-from hansa_core.aggregation.rules import aggregate
 from hansa_core.dtypes import BFLOAT16, bf16_to_f32, f32_to_bf16
 from hansa_core.plans import parse_plan
-from hansa_core.strategies import StrategyPlan
-from hansa_core.tensors import bytes_reader
+from hansa_core.strategies import FedAvgPlan, Strategy
+from hansa_core.tensor_groups import SHARED
+from hansa_core.tensors import Sink, bytes_reader
 from tests.tensors import Tensors, decode, digest_of, encode
 
 Vector = NDArray[np.float64]
@@ -62,7 +64,7 @@ def of(vector: Any) -> Tensors:
     return {"w": np.asarray(vector, "f4")}
 
 
-def strategy(section: dict[str, Any], sites: int = 100) -> StrategyPlan:
+def strategy(section: dict[str, Any], sites: int = 100) -> Strategy:
     """Return a plan's strategy."""
     cohort = {"min_sites": sites}
     document = {"name": "x", "model": "x", "rounds": 1, "cohort": cohort, "strategy": section}
@@ -73,6 +75,30 @@ def contribution(delta: Tensors | bytes, weight: int = 1, scale: float = 1.0) ->
     """Return an update as the aggregator takes it."""
     file = delta if isinstance(delta, bytes) else encode(delta)
     return Contribution(digest_of(file), weight, bytes_reader(file), scale)
+
+
+def aggregate(
+    strategy: Strategy,
+    base: Source,
+    contributions: Sequence[Contribution],
+    sink: Sink,
+    *,
+    tile_bytes: int = TILE_BYTES,
+) -> AggregateSummary:
+    """Write the next checkpoint of a round that has nothing but updates."""
+    return jobs.aggregate(strategy, Job(base, contributions), Sinks(sink), tile_bytes=tile_bytes)
+
+
+def weighted_mean(
+    base: Source, contributions: Sequence[Contribution], sink: Sink, **options: Any
+) -> AggregateSummary:
+    """Write what fedavg makes of the updates."""
+    return aggregate(FedAvgPlan(), base, contributions, sink, **options)
+
+
+def inputs_of(base: Source, contributions: Sequence[Contribution]) -> Inputs:
+    """Return what a rule reads."""
+    return jobs.open_job(FedAvgPlan(), Job(base, contributions)).groups[SHARED]
 
 
 def combine(

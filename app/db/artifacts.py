@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.db.models import Artifact, Checkpoint, Model
+from app.db.models import Artifact, Checkpoint, CheckpointSlot, Model
 
 
 class Recorded(Enum):
@@ -27,6 +27,7 @@ def record_artifact(session: Session, artifact: Artifact) -> Recorded:
         "digest": artifact.digest,
         "size": artifact.size,
         "layout": artifact.layout,
+        "encoding": artifact.encoding,
         "created_at": artifact.created_at,
     }
     fresh = insert(Artifact).values(**values).on_conflict_do_nothing().returning(Artifact.digest)
@@ -135,6 +136,21 @@ def sizes(session: Session, federation_id: UUID, digests: Sequence[str]) -> dict
         Artifact.federation_id == federation_id, Artifact.digest.in_(digests)
     )
     return dict(session.execute(query).tuples().all())
+
+
+def slots(session: Session, checkpoint_id: UUID) -> Sequence[tuple[CheckpointSlot, int]]:
+    """Return the slots that go with a checkpoint, by name, each with its size in bytes."""
+    query = (
+        select(CheckpointSlot, Artifact.size)
+        .join(
+            Artifact,
+            (Artifact.federation_id == CheckpointSlot.federation_id)
+            & (Artifact.digest == CheckpointSlot.digest),
+        )
+        .where(CheckpointSlot.checkpoint_id == checkpoint_id)
+        .order_by(CheckpointSlot.name)
+    )
+    return [(slot, size) for slot, size in session.execute(query)]
 
 
 def checkpoint_size(session: Session, checkpoint_id: UUID) -> int:

@@ -18,6 +18,7 @@ from app.db.models import (
     Artifact,
     Channel,
     Checkpoint,
+    CheckpointSlot,
     Event,
     Federation,
     Receipt,
@@ -26,6 +27,7 @@ from app.db.models import (
     Run,
     Task,
     Update,
+    UpdatePart,
 )
 from app.domain.retention import (
     ArtifactFacts,
@@ -71,7 +73,8 @@ def candidates(
     """
     query = _kept(federation_id).where(Artifact.created_at <= before, Artifact.digest > after)
     if unreferenced:
-        query = query.where(~_named_by(Update), ~_named_by(Checkpoint))
+        tables = (Update, UpdatePart, Checkpoint, CheckpointSlot)
+        query = query.where(*(~_named_by(table) for table in tables))
     return _artifacts(session, query.order_by(Artifact.digest).limit(limit))
 
 
@@ -96,14 +99,33 @@ def facts(session: Session, federation_id: UUID, artifacts: tuple[ArtifactFacts,
             .join(Task, Task.id == Update.task_id)
             .join(Round, Round.id == Task.round_id)
             .where(Update.federation_id == federation_id, Update.digest.in_(digests))
+            .union_all(
+                select(UpdatePart.digest, Round.run_id, Update.round_id)
+                .join(Update, Update.id == UpdatePart.update_id)
+                .join(Task, Task.id == Update.task_id)
+                .join(Round, Round.id == Task.round_id)
+                .where(UpdatePart.federation_id == federation_id, UpdatePart.digest.in_(digests))
+            )
         )
     )
     checkpoints = tuple(
         CheckpointFacts(*row)
         for row in session.execute(
-            select(
-                Checkpoint.id, Checkpoint.digest, Checkpoint.run_id, Checkpoint.round_number
-            ).where(Checkpoint.federation_id == federation_id, Checkpoint.digest.in_(digests))
+            select(Checkpoint.id, Checkpoint.digest, Checkpoint.run_id, Checkpoint.round_number)
+            .where(Checkpoint.federation_id == federation_id, Checkpoint.digest.in_(digests))
+            .union_all(
+                select(
+                    Checkpoint.id,
+                    CheckpointSlot.digest,
+                    Checkpoint.run_id,
+                    Checkpoint.round_number,
+                )
+                .join(Checkpoint, Checkpoint.id == CheckpointSlot.checkpoint_id)
+                .where(
+                    CheckpointSlot.federation_id == federation_id,
+                    CheckpointSlot.digest.in_(digests),
+                )
+            )
         )
     )
     runs = {
@@ -190,13 +212,18 @@ def pin_round(session: Session, round_id: UUID) -> None:
     """Keep what a round's receipt needs from being purged until the commit."""
     row = session.get_one(Round, round_id)
     updates = select(Update.digest).where(Update.round_id == round_id)
-    checkpoints = select(Checkpoint.digest).where(
-        Checkpoint.id.in_((row.base_checkpoint_id, row.checkpoint_id))
+    parts = (
+        select(UpdatePart.digest)
+        .join(Update, Update.id == UpdatePart.update_id)
+        .where(Update.round_id == round_id)
     )
+    both = (row.base_checkpoint_id, row.checkpoint_id)
+    checkpoints = select(Checkpoint.digest).where(Checkpoint.id.in_(both))
+    slots = select(CheckpointSlot.digest).where(CheckpointSlot.checkpoint_id.in_(both))
+    named = updates.union_all(parts, checkpoints, slots)
     owner = select(Run.federation_id).where(Run.id == row.run_id).scalar_subquery()
     query = select(Artifact.digest).where(
-        Artifact.federation_id == owner,
-        or_(Artifact.digest.in_(updates), Artifact.digest.in_(checkpoints)),
+        Artifact.federation_id == owner, Artifact.digest.in_(named)
     )
     locked = query.order_by(Artifact.digest).with_for_update(read=True, key_share=True)
     session.execute(locked).all()
@@ -242,7 +269,9 @@ def _artifacts(
     return tuple(ArtifactFacts(*row) for row in session.execute(query))
 
 
-def _named_by(table: type[Update | Checkpoint]) -> ColumnElement[bool]:
+def _named_by(
+    table: type[Update | UpdatePart | Checkpoint | CheckpointSlot],
+) -> ColumnElement[bool]:
     return exists().where(
         table.federation_id == Artifact.federation_id, table.digest == Artifact.digest
     )

@@ -19,6 +19,7 @@ from app.db.models import (
     SiteKey,
     Task,
     Update,
+    UpdatePart,
 )
 from hansa_core.states import RoundKind, RoundState, RunState, SiteState, TaskState
 
@@ -241,8 +242,21 @@ def transferred(session: Session, round_id: UUID) -> int:
         )
         .where(Update.round_id == round_id)
     )
-    down, up = session.execute(select(sent.scalar_subquery(), received.scalar_subquery())).one()
-    return int(down) + int(up)
+    parts = (
+        select(func.coalesce(func.sum(Artifact.size), 0))
+        .select_from(UpdatePart)
+        .join(Update, Update.id == UpdatePart.update_id)
+        .join(
+            Artifact,
+            (Artifact.federation_id == UpdatePart.federation_id)
+            & (Artifact.digest == UpdatePart.digest),
+        )
+        .where(Update.round_id == round_id)
+    )
+    moved = session.execute(
+        select(sent.scalar_subquery(), received.scalar_subquery(), parts.scalar_subquery())
+    ).one()
+    return sum(map(int, moved))
 
 
 def failures(session: Session, round_id: UUID) -> Sequence[tuple[str, str]]:
@@ -299,22 +313,62 @@ def find_evaluation(session: Session, task_id: UUID) -> Evaluation | None:
 
 @dataclass(frozen=True, slots=True)
 class CountedUpdate:
-    """An update that counts in a round, and the number of the round it was trained in."""
+    """An update that counts in a round, and where it comes from."""
 
     update: Update
-    trained_in: int
+    trained_in: int  # the number of the round that its task belongs to
+    site_name: str
 
 
 def updates_of_round(session: Session, round_id: UUID) -> list[CountedUpdate]:
     """Return the updates that count in the round, in an order that no arrival changes."""
     query = (
-        select(Update, Round.number)
+        select(Update, Round.number, Site.name)
         .join(Task, Task.id == Update.task_id)
         .join(Round, Round.id == Task.round_id)
+        .join(Site, Site.id == Update.site_id)
         .where(Update.round_id == round_id)
         .order_by(Update.digest, Update.num_examples, Update.id)
     )
     return [CountedUpdate(*row) for row in session.execute(query)]
+
+
+def parts_of_round(session: Session, round_id: UUID) -> list[tuple[UpdatePart, int]]:
+    """Return the parts of the updates that count in the round, each with its size in bytes."""
+    query = (
+        select(UpdatePart, Artifact.size)
+        .join(Update, Update.id == UpdatePart.update_id)
+        .join(
+            Artifact,
+            (Artifact.federation_id == UpdatePart.federation_id)
+            & (Artifact.digest == UpdatePart.digest),
+        )
+        .where(Update.round_id == round_id)
+        .order_by(UpdatePart.update_id, UpdatePart.name)
+    )
+    return [(part, size) for part, size in session.execute(query)]
+
+
+def last_counted(
+    session: Session, run_id: UUID, site_id: UUID, *, up_to: int | None
+) -> tuple[UUID, int] | None:
+    """Return the task of the site's last update that a completed round of the run counted.
+
+    With the number of that round, which is at most `up_to`.
+    """
+    query = (
+        select(Update.task_id, Round.number)
+        .join(Round, Round.id == Update.round_id)
+        .where(
+            Round.run_id == run_id,
+            Round.state == RoundState.COMPLETED,
+            Update.site_id == site_id,
+        )
+    )
+    if up_to is not None:
+        query = query.where(Round.number <= up_to)
+    row = session.execute(query.order_by(Round.number.desc(), Update.id.desc()).limit(1)).first()
+    return None if row is None else (row.task_id, row.number)
 
 
 def list_updates(

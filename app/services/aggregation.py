@@ -4,37 +4,35 @@ Two short transactions with the arithmetic between them, so that no row stays lo
 compute. The lease token turns the second into a no-op for a worker that was overtaken.
 """
 
-import hashlib
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from types import TracebackType
-from typing import Self
 from uuid import UUID
 
 from app.db import artifacts as artifact_rows
 from app.db import runs as rows
 from app.db import tasks as task_rows
-from app.db.models import Checkpoint, Round, Run
+from app.db.models import Checkpoint, CheckpointSlot, Round, Run
 from app.domain.alerts import AlertKind
 from app.domain.errors import ArtifactMissingError, UnusableUpdatesError
 from app.domain.ids import new_id
 from app.domain.rounds import MAX_AGGREGATION_ATTEMPTS, Decision
 from app.services import alerts
+from app.services.blob_sinks import FileSink
 from app.services.checkpoints import Blob, NewBlob, record_artifact
 from app.services.endings import close_round, fail_run
 from app.services.openings import go_on
 from app.services.transactions import Tx
-from app.storage.artifacts import CHUNK_BYTES, READ_AHEAD_BYTES, Artifacts, BlobReader
-from app.storage.staging import BlobWriter
-from hansa_core.aggregation import rules
+from app.storage.artifacts import READ_AHEAD_BYTES, Artifacts, BlobReader
+from hansa_core import wire
 from hansa_core.aggregation.inputs import Contribution, Source
+from hansa_core.aggregation.jobs import Job, Sinks, slot_names
+from hansa_core.aggregation.jobs import aggregate as run_job
 from hansa_core.aggregation.staleness import staleness_scale
 from hansa_core.plans import RunPlan
 from hansa_core.problems import CoreError
 from hansa_core.states import RoundState
-from hansa_core.strategies import StrategyPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +42,10 @@ class WeightedUpdate:
     blob: Blob
     num_examples: int
     scale: float  # what staleness leaves of it
+    scalars: Mapping[str, float] = field(default_factory=dict[str, float])  # as the site signed
+    parts: Mapping[str, Blob] = field(default_factory=dict[str, Blob])
+    groups: tuple[str, ...] = ()  # declared tensor groups that it holds
+    root: bool = False  # it is of the site that the strategy trusts
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,24 @@ class AggregationLease:
     round_id: UUID
     run_id: UUID
     token: UUID
-    strategy: StrategyPlan
+    plan: RunPlan
     base: Blob
+    slots: Mapping[str, Blob]  # the server's, that go with the base; none at first
+    population: int | None
     updates: tuple[WeightedUpdate, ...]  # by digest: an order that no arrival changes
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregated:
+    """What an aggregation has stored."""
+
+    checkpoint: NewBlob
+    slots: Mapping[str, NewBlob]
+
+    @property
+    def blobs(self) -> tuple[NewBlob, ...]:
+        """All files."""
+        return (self.checkpoint, *self.slots.values())
 
 
 def lease(tx: Tx, round_id: UUID, *, now: datetime, duration: timedelta) -> AggregationLease | None:
@@ -71,7 +88,6 @@ def lease(tx: Tx, round_id: UUID, *, now: datetime, duration: timedelta) -> Aggr
     row.lease_token = token
     row.lease_expires_at = now + duration
     row.attempts += 1
-    updates = task_rows.updates_of_round(tx.session, round_id)
     run = tx.session.get_one(Run, row.run_id)
     plan = RunPlan.model_validate(run.plan)
     federation_id = run.federation_id
@@ -88,22 +104,20 @@ def lease(tx: Tx, round_id: UUID, *, now: datetime, duration: timedelta) -> Aggr
         )
     base = artifact_rows.find_checkpoint(tx.session, federation_id, row.base_checkpoint_id)
     assert base is not None
-    digests = [base.digest, *(counted.update.digest for counted in updates)]
-    sizes = artifact_rows.sizes(tx.session, federation_id, digests)
+    sizes = artifact_rows.sizes(tx.session, federation_id, [base.digest])
     return AggregationLease(
         round_id=round_id,
         run_id=row.run_id,
         token=token,
-        strategy=plan.strategy,
+        plan=plan,
         base=Blob(federation_id, base.digest, sizes[base.digest]),
-        updates=tuple(
-            WeightedUpdate(
-                blob=Blob(federation_id, counted.update.digest, sizes[counted.update.digest]),
-                num_examples=counted.update.num_examples,
-                scale=staleness_scale(plan.buffer, row.number - counted.trained_in),
-            )
-            for counted in updates
-        ),
+        slots={
+            slot.name: Blob(federation_id, slot.digest, size)
+            for slot, size in artifact_rows.slots(tx.session, base.id)
+            if slot.kind == plan.state_kind
+        },
+        population=row.population,
+        updates=_updates(tx, row, plan, federation_id),
     )
 
 
@@ -137,8 +151,8 @@ def release(tx: Tx, held: AggregationLease, *, reason: str, not_before: datetime
     row.state_reason = reason
 
 
-def aggregate(lease: AggregationLease, artifacts: Artifacts) -> NewBlob:
-    """Write the next checkpoint to the store and return what it is. No row is touched.
+def aggregate(lease: AggregationLease, artifacts: Artifacts) -> Aggregated:
+    """Write the next checkpoint and its slots to the store. No row is touched.
 
     Memory is the rule's buffers and a share of the read-ahead, whatever the model.
 
@@ -146,47 +160,69 @@ def aggregate(lease: AggregationLease, artifacts: Artifacts) -> NewBlob:
         UnusableUpdatesError: the stored bytes cannot be combined; a retry would read the same.
         StorageUnavailableError: the store failed; a retry may do better.
     """
-    read_ahead = READ_AHEAD_BYTES // (1 + len(lease.updates))
+    names = slot_names(lease.plan.strategy)
     with ExitStack() as stack:
-
-        def open_blob(blob: Blob) -> BlobReader:
-            return stack.enter_context(
-                artifacts.open(blob.federation_id, blob.digest, read_ahead_bytes=read_ahead)
-            )
-
-        writer = stack.enter_context(artifacts.begin(lease.base.federation_id))
-        sink = stack.enter_context(_HashingSink(writer))
+        job = open_job_files(lease, artifacts, stack)
+        checkpoint = stack.enter_context(FileSink(artifacts, lease.base.federation_id))
+        slots = {
+            name: stack.enter_context(FileSink(artifacts, lease.base.federation_id))
+            for name in names
+        }
         try:
-            summary = rules.aggregate(
-                lease.strategy,
-                Source(lease.base.digest, open_blob(lease.base).read_at),
-                [
-                    Contribution(
-                        digest=update.blob.digest,
-                        weight=update.num_examples,
-                        read=open_blob(update.blob).read_at,
-                        scale=update.scale,
-                    )
-                    for update in lease.updates
-                ],
-                sink,
-            )
+            summary = run_job(lease.plan.strategy, job, Sinks(checkpoint, slots))
         except (CoreError, ArtifactMissingError) as error:
             raise UnusableUpdatesError(str(error)) from error
-        digest = sink.finish()
-        writer.commit(digest)
-    return NewBlob(digest=digest, size=summary.size, layout=summary.layout)
+        return Aggregated(
+            checkpoint=checkpoint.commit(summary.checkpoint.layout),
+            slots={name: slots[name].commit(summary.slots[name].layout) for name in names},
+        )
+
+
+def open_job_files(lease: AggregationLease, artifacts: Artifacts, stack: ExitStack) -> Job:
+    """Open everything that the lease names, until the stack is closed."""
+    files = 1 + len(lease.slots) + sum(1 + len(update.parts) for update in lease.updates)
+    read_ahead = READ_AHEAD_BYTES // files
+
+    def open_blob(blob: Blob) -> Source:
+        reader: BlobReader = stack.enter_context(
+            artifacts.open(blob.federation_id, blob.digest, read_ahead_bytes=read_ahead)
+        )
+        return Source(blob.digest, reader.read_at)
+
+    try:
+        return Job(
+            base=open_blob(lease.base),
+            contributions=[
+                Contribution(
+                    digest=update.blob.digest,
+                    weight=update.num_examples,
+                    read=open_blob(update.blob).read,
+                    scale=update.scale,
+                    scalars=update.scalars,
+                    parts={name: open_blob(part) for name, part in update.parts.items()},
+                    groups=update.groups,
+                    root=update.root,
+                )
+                for update in lease.updates
+            ],
+            slots={name: open_blob(slot) for name, slot in lease.slots.items()},
+            population=lease.population,
+            tensors=lease.plan.tensors,
+            codec=lease.plan.codec,
+        )
+    except ArtifactMissingError as error:
+        raise UnusableUpdatesError(str(error)) from error
 
 
 def complete(
     tx: Tx,
     lease: AggregationLease,
-    checkpoint_blob: NewBlob,
+    made: Aggregated,
     *,
     now: datetime,
     online_for: timedelta,
 ) -> bool:
-    """Record the stored checkpoint and go on; False when the lease was lost meanwhile.
+    """Record what is stored and go on; False when the lease was lost meanwhile.
 
     Raises:
         ArtifactPurgedError: the same bytes were once deleted; `retention.revive` them first.
@@ -195,12 +231,13 @@ def complete(
     if locked is None:
         return False
     run, row = locked
-    record_artifact(tx, run.federation_id, checkpoint_blob, now=now)
+    for blob in made.blobs:
+        record_artifact(tx, run.federation_id, blob, now=now)
     checkpoint = Checkpoint(
         id=new_id(),
         federation_id=run.federation_id,
         model_id=run.model_id,
-        digest=checkpoint_blob.digest,
+        digest=made.checkpoint.digest,
         parent_id=row.base_checkpoint_id,
         run_id=run.id,
         round_id=row.id,
@@ -209,11 +246,22 @@ def complete(
     )
     tx.session.add(checkpoint)
     tx.session.flush()
+    tx.session.add_all(
+        CheckpointSlot(
+            checkpoint_id=checkpoint.id,
+            name=name,
+            kind=lease.plan.state_kind,
+            federation_id=run.federation_id,
+            digest=blob.digest,
+        )
+        for name, blob in made.slots.items()
+    )
+    tx.session.flush()
     row.checkpoint_id = checkpoint.id
     run.latest_checkpoint_id = checkpoint.id
     run.rounds_completed = row.number
     close_round(
-        tx, run, row, Decision(RoundState.COMPLETED), now=now, digest=checkpoint_blob.digest
+        tx, run, row, Decision(RoundState.COMPLETED), now=now, digest=made.checkpoint.digest
     )
     go_on(tx, run, now=now, online_for=online_for)
     return True
@@ -226,55 +274,30 @@ def fail(tx: Tx, lease: AggregationLease, *, reason: str, now: datetime) -> None
         fail_run(tx, *locked, reason=reason, now=now)
 
 
-class _HashingSink:
-    """Hashes and writes in a thread of its own while the next sums are computed.
-
-    SHA-256 takes about as long as the arithmetic, and neither holds the interpreter's lock.
-    Memory is bounded: one piece is being filled while at most one other is worked on.
-    """
-
-    def __init__(self, writer: BlobWriter) -> None:
-        self._writer = writer
-        self._hasher = hashlib.sha256()
-        self._filling = bytearray()
-        self._working: Future[None] | None = None
-        self._thread = ThreadPoolExecutor(1, "hansa-sink")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._thread.shutdown()  # waits: nobody else may touch the writer before
-
-    def __call__(self, data: memoryview) -> None:
-        """Take the next bytes, copied. Raises what writing earlier ones raised."""
-        self._filling += data
-        if len(self._filling) >= CHUNK_BYTES:
-            self._hand_over()
-
-    def finish(self) -> str:
-        """Return the SHA-256 of everything, all of it written, as lower-case hex."""
-        self._hand_over()
-        self._wait()
-        return self._hasher.hexdigest()
-
-    def _hand_over(self) -> None:
-        self._wait()
-        piece, self._filling = self._filling, bytearray()
-        self._working = self._thread.submit(self._work, piece)
-
-    def _wait(self) -> None:
-        if self._working is not None:
-            self._working.result()
-
-    def _work(self, piece: bytearray) -> None:
-        self._hasher.update(piece)
-        self._writer.write(piece)
+def _updates(tx: Tx, row: Round, plan: RunPlan, federation_id: UUID) -> tuple[WeightedUpdate, ...]:
+    counted = task_rows.updates_of_round(tx.session, row.id)
+    digests = [item.update.digest for item in counted]
+    sizes = artifact_rows.sizes(tx.session, federation_id, digests)
+    parts: dict[UUID, dict[str, Blob]] = {}
+    for part, size in task_rows.parts_of_round(tx.session, row.id):
+        blob = Blob(federation_id, part.digest, size)
+        parts.setdefault(part.update_id, {})[part.name] = blob
+    made: list[WeightedUpdate] = []
+    for item in counted:
+        update = item.update
+        manifest = wire.UpdateManifest.model_validate_json(update.manifest)
+        made.append(
+            WeightedUpdate(
+                blob=Blob(federation_id, update.digest, sizes[update.digest]),
+                num_examples=update.num_examples,
+                scale=staleness_scale(plan.buffer, row.number - item.trained_in),
+                scalars={name.value: value for name, value in manifest.scalars.items()},
+                parts=parts.get(update.id, {}),
+                groups=tuple(manifest.groups),
+                root=item.site_name == plan.strategy.root_site,
+            )
+        )
+    return tuple(made)
 
 
 def _lock_leased(tx: Tx, lease: AggregationLease) -> tuple[Run, Round] | None:

@@ -12,7 +12,7 @@ from uuid import UUID
 from app.db import artifacts as artifact_rows
 from app.db import metrics as metric_rows
 from app.db import tasks as rows
-from app.db.models import Evaluation, Update
+from app.db.models import Evaluation, Update, UpdatePart
 from app.db.tasks import TaskContext
 from app.domain.errors import (
     ArtifactMissingError,
@@ -30,6 +30,7 @@ from hansa_core import wire
 from hansa_core.canonical import canonical_json
 from hansa_core.inspection import describe_mismatch
 from hansa_core.layouts import Layout
+from hansa_core.plans import RunPlan
 from hansa_core.problems import CoreError
 from hansa_core.signing import Purpose, decode_base64, verify
 from hansa_core.states import RoundKind, RoundState, TaskState
@@ -60,16 +61,11 @@ def submit_update(
     tasks.require_held(context, signed.lease_token)
     _require_about(context, RoundKind.TRAIN, manifest.model_dump(), site.id)
     _require_signed(site, Purpose.UPDATE, payload, signed.signature)
-    artifact = artifact_rows.pin_artifact(tx.session, context.run.federation_id, manifest.digest)
-    if artifact is None or artifact.purged_at is not None:
-        raise ArtifactMissingError(f"upload the bytes of {manifest.digest} before its manifest")
-    if artifact.size != manifest.size:
-        raise UpdateRefusedError(
-            f"the manifest says {manifest.size} bytes, {manifest.digest} has {artifact.size}"
-        )
-    seen, wanted = Layout.from_json(artifact.layout), tasks.layout_of(tx, context)
-    if seen != wanted:
-        raise UpdateRefusedError(describe_mismatch(seen, wanted))
+    plan = RunPlan.model_validate(context.run.plan)
+    _require_complete(manifest, plan, context.task.groups)
+    _require_stored(tx, context, plan, None, manifest.digest, manifest.size)
+    for name, part in manifest.parts.items():
+        _require_stored(tx, context, plan, name, part.digest, part.size)
     update = Update(
         id=new_id(),
         federation_id=context.run.federation_id,
@@ -84,6 +80,16 @@ def submit_update(
         created_at=now,
     )
     tx.session.add(update)
+    tx.session.flush()
+    tx.session.add_all(
+        UpdatePart(
+            update_id=update.id,
+            name=name,
+            federation_id=update.federation_id,
+            digest=part.digest,
+        )
+        for name, part in manifest.parts.items()
+    )
     _add_metrics(tx, context, "train", manifest.metrics, manifest.num_examples)
     if manifest.evaluation is not None:
         _add_evaluation(tx, context, manifest.evaluation)
@@ -147,6 +153,43 @@ def _require_about(
     ]
     if wrong:
         raise InvalidRequestError("the signed message is about something else: " + "; ".join(wrong))
+
+
+def _require_complete(manifest: wire.UpdateManifest, plan: RunPlan, groups: list[str]) -> None:
+    """Refuse an update without what the strategy needs beside a delta."""
+    work = plan.strategy.local_work()
+    told = {
+        "scalars": (sorted(manifest.scalars), sorted(work.scalars)),
+        "parts": (sorted(manifest.parts), sorted(work.parts)),
+        "groups": (sorted(manifest.groups), sorted(groups)),
+    }
+    wrong = [
+        f"its {name} are {', '.join(seen) or 'none'}, wanted {', '.join(wanted) or 'none'}"
+        for name, (seen, wanted) in told.items()
+        if seen != wanted
+    ]
+    if wrong:
+        raise UpdateRefusedError(f"the update does not suit the run's plan: {'; '.join(wrong)}")
+
+
+def _require_stored(
+    tx: Tx, context: TaskContext, plan: RunPlan, part: str | None, digest: str, size: int
+) -> None:
+    """Refuse a file that is not there, or is not what the update or its part has to be."""
+    artifact = artifact_rows.pin_artifact(tx.session, context.run.federation_id, digest)
+    if artifact is None or artifact.purged_at is not None:
+        raise ArtifactMissingError(f"upload the bytes of {digest} before its manifest")
+    if artifact.size != size:
+        raise UpdateRefusedError(f"the manifest says {size} bytes, {digest} has {artifact.size}")
+    encoding = plan.encoding if part is None else None
+    if artifact.encoding != encoding:
+        raise UpdateRefusedError(
+            f"{digest} is encoded by {artifact.encoding or 'nothing'}, wanted "
+            f"{encoding or 'tensors as they are'}"
+        )
+    seen, wanted = Layout.from_json(artifact.layout), tasks.upload_layout(tx, context, plan, part)
+    if seen != wanted:
+        raise UpdateRefusedError(describe_mismatch(seen, wanted))
 
 
 def _require_signed(site: SitePrincipal, purpose: Purpose, payload: bytes, signature: str) -> None:

@@ -36,6 +36,7 @@ class NewBlob:
     digest: str
     size: int  # bytes
     layout: Layout
+    encoding: str | None = None  # RunPlan.encoding
 
 
 def record_artifact(
@@ -51,6 +52,7 @@ def record_artifact(
         digest=blob.digest,
         size=blob.size,
         layout=blob.layout.to_json(),
+        encoding=blob.encoding,
         created_at=now,
     )
     recorded = rows.record_artifact(tx.session, artifact)
@@ -155,6 +157,10 @@ def add_checkpoint(
         raise ArtifactMissingError(
             f"this federation has no artifact {request.digest}; upload it first with "
             f"PUT /v1/federations/{{federation}}/artifacts/{request.digest}"
+        )
+    if artifact.encoding is not None:
+        raise InvalidRequestError(
+            f"artifact {request.digest} is an encoded update, wanted tensors as they are"
         )
     seen = Layout.from_json(artifact.layout)
     wanted = Layout.from_json(rows.fix_layout(tx.session, model.id, seen.to_json()))

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from uuid import UUID
 
 from app.db import artifacts as artifact_rows
 from app.db import metrics as metric_rows
@@ -64,13 +63,13 @@ def go_on(tx: Tx, run: Run, *, now: datetime, online_for: timedelta) -> None:
     row = _open_round(tx, run, plan, coming, cohort, retry=held, now=now)
     buffer = buffer_of(plan, coming.kind)
     if buffer is None:
-        _ask(tx, row, [(sites[name].id, False, 1) for name in sorted(cohort.names)], now=now)
+        _ask(tx, plan, row, [(sites[name], False, 1) for name in sorted(cohort.names)], now=now)
     else:
         stale = f"more than {buffer.max_staleness} rounds old: begin again from the newest"
         below = coming.number - buffer.max_staleness
         _stop_work(tx, run, stale, number=coming.number, now=now, below=below)
         refill(tx, run, plan, row, now=now, online_for=online_for)
-    _ask(tx, row, [(sites[name].id, True, 1) for name in sorted(cohort.evaluators)], now=now)
+    _ask(tx, plan, row, [(sites[name], True, 1) for name in sorted(cohort.evaluators)], now=now)
     tx.record(
         "round.opened",
         federation_id=run.federation_id,
@@ -120,7 +119,7 @@ def refill(
         and not asked.get(site.id, (0, False))[1]
     ]
     idle.sort(key=lambda pair: (pair[0], pair[1].name))  # who was asked least comes first
-    _ask(tx, row, [(site.id, False, repeat + 1) for repeat, site in idle[:places]], now=now)
+    _ask(tx, plan, row, [(site, False, repeat + 1) for repeat, site in idle[:places]], now=now)
 
 
 def _why_stop(tx: Tx, run: Run, plan: RunPlan, now: datetime) -> str | None:
@@ -195,6 +194,7 @@ def _open_round(
         base_checkpoint_id=run.latest_checkpoint_id,
         threshold=coming.threshold,
         target=cohort.target if buffer is None else buffer.size,
+        population=len(cohort.names) + sum(it.drawn_against for it in cohort.excluded),
         excluded=[_exclusion(item) for item in cohort.excluded],
         evaluate=coming.evaluate and plan.evaluation.at_sites,
         deadline_at=_deadline(tx, run, plan, coming.kind, len(cohort.names), now=now),
@@ -226,22 +226,25 @@ def _deadline(
     return now + timedelta(seconds=seconds)
 
 
-def _ask(tx: Tx, row: Round, sites: list[tuple[UUID, bool, int]], *, now: datetime) -> None:
+def _ask(
+    tx: Tx, plan: RunPlan, row: Round, sites: list[tuple[Site, bool, int]], *, now: datetime
+) -> None:
     """Open a task for each (site, evaluator, repeat)."""
     tx.session.add_all(
         Task(
             id=new_id(),
             round_id=row.id,
-            site_id=site_id,
+            site_id=site.id,
             evaluator=evaluator and row.kind == RoundKind.TRAIN,
             repeat=repeat,
+            groups=plan.tensors.held_by(site.labels),
             state=TaskState.OPEN,
             attempts=0,
             created_at=now,
         )
-        for site_id, evaluator, repeat in sites
+        for site, evaluator, repeat in sites
     )
-    tx.ring(*(site_id for site_id, _, _ in sites))
+    tx.ring(*(site.id for site, _, _ in sites))
 
 
 def _stop_work(

@@ -13,6 +13,7 @@ from platform import python_version
 from typing import Any
 from uuid import UUID
 
+from app.db import artifacts as artifact_rows
 from app.db import receipts as rows
 from app.db import retention as retention_rows
 from app.db import runs as run_rows
@@ -21,7 +22,6 @@ from app.domain.errors import NotFoundError
 from app.domain.ids import new_id
 from app.services.transactions import Tx
 from hansa_core import receipts, wire
-from hansa_core.aggregation.rules import rule_name
 from hansa_core.aggregation.staleness import staleness_scale
 from hansa_core.canonical import canonical_json
 from hansa_core.plans import RunPlan
@@ -48,6 +48,8 @@ def issue_round(tx: Tx, run: Run, row: Round, *, now: datetime) -> str:
         threshold=row.threshold,
         target=row.target,
         base=_blob(base),
+        base_slots=_slots(tx, run, row.base_checkpoint_id),
+        population=row.population,
         cohort=_cohort(tx, row),
         excluded=_excluded(row.excluded),
         updates=_updates(tx, run, row),
@@ -255,8 +257,22 @@ def _aggregate(tx: Tx, run: Run, row: Round) -> receipts.Aggregate | None:
     if row.checkpoint_id is None:
         return None
     _, blob = rows.checkpoint_blob(tx.session, row.checkpoint_id)
-    rule = rule_name(RunPlan.model_validate(run.plan).strategy)
-    return receipts.Aggregate(rule=rule, checkpoint=_blob(blob))
+    strategy = RunPlan.model_validate(run.plan).strategy
+    return receipts.Aggregate(
+        rule=strategy.rule_name(),
+        checkpoint=_blob(blob),
+        slots=_slots(tx, run, row.checkpoint_id),
+    )
+
+
+def _slots(tx: Tx, run: Run, checkpoint_id: UUID) -> dict[str, receipts.Blob]:
+    """Return the slots of a checkpoint that the run's strategy goes on from, or has made."""
+    kind = RunPlan.model_validate(run.plan).state_kind
+    return {
+        slot.name: receipts.Blob(digest=slot.digest, size=size)
+        for slot, size in artifact_rows.slots(tx.session, checkpoint_id)
+        if slot.kind == kind
+    }
 
 
 def _cause(state: RunState, final: Round | None) -> receipts.EndCause:

@@ -22,7 +22,7 @@ What comes to name an artifact, or to hold it, waits for `lock_kept` by its fore
 `checkpoints.pin` or by `pin_round`, and what is planned after that lock knows of it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -245,10 +245,25 @@ def revive(
             )
         row.purged_at = None
         row.layout = blob.layout.to_json()
+        row.encoding = blob.encoding
         row.size = blob.size
     row.created_at = now
     tx.audit("artifact.uploaded", federation_id=federation_id, digest=blob.digest, size=blob.size)
     return wire.BlobReceipt(digest=blob.digest, size=blob.size)
+
+
+def revive_purged(
+    tx: Tx, artifacts: Artifacts, federation_id: UUID, blobs: Iterable[NewBlob], *, now: datetime
+) -> None:
+    """Revive those of the blobs, all published just before, that are tombstones.
+
+    Raises:
+        StorageUnavailableError: as `revive`.
+    """
+    for blob in blobs:
+        row = rows.lock_artifact(tx.session, federation_id, blob.digest)
+        if row is not None and row.purged_at is not None:
+            revive(tx, artifacts, federation_id, blob, now=now)
 
 
 def _drop_events(

@@ -20,9 +20,11 @@ from app.doorbell import STEP_RUN
 from app.services import checkpoints, endings
 from app.services.transactions import Tx
 from hansa_core import wire
+from hansa_core.layouts import Layout
 from hansa_core.plans import RunPlan, plan_digest
-from hansa_core.problems import CanonicalizationError
+from hansa_core.problems import CanonicalizationError, TensorGroupsError
 from hansa_core.states import RoundState, RunState
+from hansa_core.tensor_groups import partition
 
 
 def create(
@@ -63,6 +65,11 @@ def create(
                     f"model {plan.model!r} has no checkpoint {request.checkpoint_id}",
                 )
             )
+    if model is not None and model.layout is not None:
+        try:
+            partition(Layout.from_json(model.layout), plan.tensors)
+        except TensorGroupsError as error:
+            wrong.append(FieldProblem("plan.tensors", str(error)))
     try:
         digest = plan_digest(plan)
     except CanonicalizationError as error:  # nothing else in a plan is as free as `training`

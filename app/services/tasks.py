@@ -4,12 +4,15 @@ A task belongs to one site, so a lease only keeps two processes of that site apa
 again takes the lease over at once, and a restarted site loses no time.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
+from app.db import artifacts as artifact_rows
 from app.db import tasks as rows
-from app.db.models import Model
+from app.db.models import Checkpoint, CheckpointSlot, Model, Run
 from app.db.tasks import TaskContext
 from app.domain.errors import (
     LeaseLostError,
@@ -25,9 +28,15 @@ from app.services.checkpoints import Blob
 from app.services.principals import SitePrincipal
 from app.services.transactions import Tx
 from hansa_core import wire
+from hansa_core.aggregation.inputs import part_layout
+from hansa_core.codecs.plans import CodecPlan, ExactPlan
 from hansa_core.layouts import Layout
+from hansa_core.local_work import LocalWork
+from hansa_core.plans import RunPlan
 from hansa_core.states import RoundKind, TaskState
+from hansa_core.tensor_groups import TensorsPlan, partition
 
+MOST_FORKS = 64  # of forks of forks, looked through for what a site remembers
 HEARTBEATS_PER_LEASE = 4  # three may be lost before the lease runs out
 
 
@@ -37,6 +46,18 @@ class UploadTicket:
 
     federation_id: UUID
     layout: Layout
+    plan: RunPlan
+    part: str | None = None  # of the update; None: the delta itself
+
+    @property
+    def codec(self) -> CodecPlan:
+        """How the bytes are encoded: a part never is."""
+        return self.plan.codec if self.part is None else ExactPlan()
+
+    @property
+    def encoding(self) -> str | None:
+        """What the artifact's row says of it."""
+        return self.plan.encoding if self.part is None else None
 
 
 def claim(
@@ -58,6 +79,15 @@ def claim(
     if context is None:
         return None
     task, row, run = context.task, context.round, context.run
+    plan = RunPlan.model_validate(run.plan)
+    lacking = sorted(_features(plan) - set(request.features))
+    if lacking and context.kind is RoundKind.TRAIN:
+        reason = (
+            f"this site's SDK {request.sdk_version or '(of no known version)'} cannot do "
+            f"{', '.join(lacking)}, which the run's plan asks for: upgrade it"
+        )
+        _fail(tx, context, site, reason, "", now=now)
+        return None
     token, expires_at = new_id(), now + lease_for
     task.state = TaskState.CLAIMED
     task.state_reason = None
@@ -91,6 +121,7 @@ def claim(
         ),
         evaluate=row.evaluate,
         training=run.plan["training"],
+        **_beyond_training(tx, context, plan),
         lease=wire.Lease(
             token=token,
             expires_at=expires_at,
@@ -149,11 +180,30 @@ def find_checkpoint_blob(tx: Tx, task_id: UUID, site_id: UUID) -> Blob:
     return Blob(checkpoint.federation_id, checkpoint.digest, context.checkpoint_size)
 
 
-def open_upload(tx: Tx, task_id: UUID, site_id: UUID, *, lease_token: UUID) -> UploadTicket:
+def find_slot_blob(tx: Tx, task_id: UUID, site_id: UUID, name: str) -> Blob:
+    """Return where a slot of the task's base checkpoint is stored.
+
+    Raises:
+        NotFoundError: the site has no such task, or its work needs no such slot.
+    """
+    context = rows.find_context(tx.session, task_id, site_id)
+    if context is None:
+        raise NotFoundError(f"this site has no task {task_id}")
+    plan = RunPlan.model_validate(context.run.plan)
+    for slot, size in _slots(tx, context, plan):
+        if slot.name == name:
+            return Blob(slot.federation_id, slot.digest, size)
+    raise NotFoundError(f"task {task_id} has no slot {name[:64]!r}")
+
+
+def open_upload(
+    tx: Tx, task_id: UUID, site_id: UUID, *, lease_token: UUID, part: str | None = None
+) -> UploadTicket:
     """Return what the update's tensors have to be, so that they can be checked as they come.
 
     Raises:
         NotFoundError, TaskClosedError, LeaseLostError: the site may not upload for this task.
+        UpdateRefusedError: an evaluation has no update, or the update has no such part.
     """
     context = rows.find_context(tx.session, task_id, site_id)
     if context is None:
@@ -162,7 +212,10 @@ def open_upload(tx: Tx, task_id: UUID, site_id: UUID, *, lease_token: UUID) -> U
         require_held(context, lease_token)
     if context.kind is not RoundKind.TRAIN:
         raise UpdateRefusedError(f"task {task_id} is an evaluation: it takes metrics, no update")
-    return UploadTicket(context.run.federation_id, layout_of(tx, context))
+    plan = RunPlan.model_validate(context.run.plan)
+    return UploadTicket(
+        context.run.federation_id, upload_layout(tx, context, plan, part), plan, part
+    )
 
 
 def fail(
@@ -178,9 +231,16 @@ def fail(
     if task.state == TaskState.FAILED:
         return
     require_held(context, failure.lease_token)
+    _fail(tx, context, site, _storable(failure.error), _storable(failure.traceback), now=now)
+
+
+def _fail(
+    tx: Tx, context: TaskContext, site: SitePrincipal, error: str, traceback: str, *, now: datetime
+) -> None:
+    task = context.task
     task.state = TaskState.FAILED
-    task.state_reason = _storable(failure.error)
-    task.traceback = _storable(failure.traceback)
+    task.state_reason = error
+    task.traceback = traceback
     task.lease_token = None
     task.finished_at = now
     tx.record(
@@ -212,11 +272,82 @@ def require_held(context: TaskContext, lease_token: UUID) -> None:
         raise _lease_lost(task.id)
 
 
-def layout_of(tx: Tx, context: TaskContext) -> Layout:
-    """Return what the tensors of the task's model have to be."""
+def upload_layout(tx: Tx, context: TaskContext, plan: RunPlan, part: str | None = None) -> Layout:
+    """Return what the tensors of the task's update have to be, or those of one of its parts.
+
+    Raises:
+        UpdateRefusedError: updates of this run have no such part.
+    """
+    shared = partition(_model_layout(tx, context), plan.tensors)
+    layout = shared.upload_layout(context.task.groups)
+    if part is None:
+        return layout
+    if part not in plan.strategy.local_work().parts:
+        raise UpdateRefusedError(
+            f"updates of strategy {plan.strategy.name} have no part {part[:64]!r}"
+        )
+    return part_layout(layout)
+
+
+def _model_layout(tx: Tx, context: TaskContext) -> Layout:
     model = tx.session.get(Model, context.run.model_id)
     assert model is not None
     return Layout.from_json(model.layout)
+
+
+def _features(plan: RunPlan) -> set[str]:
+    """Return what a site's SDK has to know for this plan, beyond plain training."""
+    needed: set[str] = set()
+    if plan.strategy.local_work() != LocalWork():
+        needed.add(wire.Feature.LOCAL_WORK)
+    if plan.tensors != TensorsPlan():
+        needed.add(wire.Feature.TENSOR_GROUPS)
+    if plan.encoding is not None:
+        needed.add(wire.Feature.CODECS)
+    return needed
+
+
+def _beyond_training(tx: Tx, context: TaskContext, plan: RunPlan) -> dict[str, Any]:
+    """Return the fields of a task that most plans leave as they are."""
+    return {
+        "local_work": plan.strategy.local_work(),
+        "slots": [
+            wire.SlotRef(name=slot.name, digest=slot.digest, size=size)
+            for slot, size in _slots(tx, context, plan)
+        ],
+        "tensors": plan.tensors,
+        "groups": context.task.groups,
+        "codec": plan.codec,
+        "follows": _follows(tx, context, plan),
+    }
+
+
+def _slots(tx: Tx, context: TaskContext, plan: RunPlan) -> Sequence[tuple[CheckpointSlot, int]]:
+    """Return the slots of the base checkpoint that the site needs, with their sizes."""
+    wanted = plan.strategy.local_work().slots
+    if not wanted:
+        return []
+    return [
+        (slot, size)
+        for slot, size in artifact_rows.slots(tx.session, context.checkpoint.id)
+        if slot.name in wanted and slot.kind == plan.state_kind
+    ]
+
+
+def _follows(tx: Tx, context: TaskContext, plan: RunPlan) -> UUID | None:
+    """Return the task that the site goes on from: its last that counted, here or before a fork."""
+    if not plan.sites_remember:
+        return None
+    run, up_to = context.run, context.round.number - 1
+    for _ in range(MOST_FORKS):
+        found = rows.last_counted(tx.session, run.id, context.task.site_id, up_to=up_to)
+        if found is not None:
+            return found[0]
+        base = tx.session.get_one(Checkpoint, run.base_checkpoint_id)
+        if base.run_id is None or base.round_number is None:
+            return None
+        run, up_to = tx.session.get_one(Run, base.run_id), base.round_number
+    return None
 
 
 def _storable(text: str) -> str:

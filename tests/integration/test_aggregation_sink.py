@@ -17,7 +17,7 @@ from app.services.checkpoints import Blob
 from app.storage.artifacts import BlobReader, StoredBlob, chunks
 from app.storage.filesystem import FilesystemArtifacts, open_filesystem
 from app.storage.staging import BlobWriter
-from hansa_core.strategies import FedAvgPlan
+from hansa_core.plans import parse_plan
 from hansa_core.tensors import bytes_reader, read_tensors, write_tensors
 
 FEDERATION = uuid4()
@@ -83,8 +83,10 @@ def a_lease(artifacts: FilesystemArtifacts) -> AggregationLease:
         round_id=uuid4(),
         run_id=uuid4(),
         token=uuid4(),
-        strategy=FedAvgPlan(),
+        plan=parse_plan({"name": "x", "model": "x", "rounds": 1}),
         base=stored(artifacts, 10.0),
+        slots={},
+        population=None,
         updates=(
             WeightedUpdate(stored(artifacts, 1.0), 1, 1.0),
             WeightedUpdate(stored(artifacts, 3.0), 3, 1.0),
@@ -95,7 +97,7 @@ def a_lease(artifacts: FilesystemArtifacts) -> AggregationLease:
 def test_the_stored_bytes_are_the_sum_and_have_the_digest_told(
     artifacts: FilesystemArtifacts,
 ) -> None:
-    made = aggregate(a_lease(artifacts), artifacts)
+    made = aggregate(a_lease(artifacts), artifacts).checkpoint
     content = b"".join(chunks(artifacts, FEDERATION, made.digest))
     assert hashlib.sha256(content).hexdigest() == made.digest
     assert len(content) == made.size

@@ -326,9 +326,9 @@ def test_a_worker_and_the_one_that_overtook_it_finish_at_once_and_one_counts(
 
 def finish(federation: Federation, leased: aggregation.AggregationLease) -> bool:
     """Aggregate and record; tell whether it counted."""
-    blob = aggregation.aggregate(leased, federation.artifacts)
+    made = aggregation.aggregate(leased, federation.artifacts)
     with federation.transactions.begin("complete") as tx:
-        return aggregation.complete(tx, leased, blob, now=utc_now(), online_for=ONLINE_FOR)
+        return aggregation.complete(tx, leased, made, now=utc_now(), online_for=ONLINE_FOR)
 
 
 def test_one_run_created_on_two_replicas_with_one_key_is_one_run(

@@ -268,8 +268,9 @@ class ServiceWorld:
     def finish(self, lease: Lease) -> bool:
         assert isinstance(lease.inner, aggregation.AggregationLease)
         blob = NewBlob(digest_of(lease.token.encode()), 1, LAYOUT)
+        made = aggregation.Aggregated(blob, {})
         with self.transactions.begin("finish") as tx:
-            return aggregation.complete(tx, lease.inner, blob, now=self.now, online_for=ONLINE_FOR)
+            return aggregation.complete(tx, lease.inner, made, now=self.now, online_for=ONLINE_FOR)
 
     def spoil(self, lease: Lease) -> None:
         assert isinstance(lease.inner, aggregation.AggregationLease)

@@ -15,7 +15,6 @@ from app.settings import Settings
 from hansa.client import HansaClient
 from hansa.verification import Bundle, Check, HubBlobs, Report, Trust, collect, verify_bundle
 from hansa_core import wire
-from hansa_core.aggregation.rules import rule_name
 from hansa_core.receipts import Receipt, seal
 from hansa_core.signing import decode_base64, encode_base64
 from hansa_core.states import RunState
@@ -124,7 +123,7 @@ def test_a_run_completes_by_its_rule_and_is_recomputed_by_it(
     assert made.digest == digest_of(encode(model))
 
     bundle, trust = bundled(federation, settings, run.id, tmp_path / "bundle")
-    assert rules_of(bundle) == [rule_name(strategy(section))] * ROUNDS
+    assert rules_of(bundle) == [strategy(section).rule_name()] * ROUNDS
     report = verify_bundle(bundle, trust)
     assert (report.wrong, report.unchecked) == ((), ())
     assert report.holds[Check.AGGREGATE] == ROUNDS

@@ -63,10 +63,10 @@ def round_id(federation: Federation, run: wire.Run) -> UUID:
 
 
 def complete(
-    federation: Federation, leased: aggregation.AggregationLease, blob: aggregation.NewBlob
+    federation: Federation, leased: aggregation.AggregationLease, made: aggregation.Aggregated
 ) -> bool:
     with federation.transactions.begin("complete") as tx:
-        return aggregation.complete(tx, leased, blob, now=utc_now(), online_for=ONLINE_FOR)
+        return aggregation.complete(tx, leased, made, now=utc_now(), online_for=ONLINE_FOR)
 
 
 def renew(federation: Federation, leased: aggregation.AggregationLease, *, now: datetime) -> bool:
@@ -121,12 +121,12 @@ def test_a_held_lease_keeps_others_off_until_it_runs_out(
     assert due(federation, now=now + DIED) == [run.id]
     heir = lease_round(federation, round_id, now=now + DIED)
     assert heir is not None
-    blob = aggregation.aggregate(heir, federation.artifacts)
-    assert complete(federation, heir, blob)
+    made = aggregation.aggregate(heir, federation.artifacts)
+    assert complete(federation, heir, made)
     assert federation.run(run.id).state is RunState.COMPLETED
     # The dead one was only slow: it made the same bytes, and changes nothing any more.
     late = aggregation.aggregate(dead, federation.artifacts)
-    assert late == blob
+    assert late == made
     before = federation.run(run.id)
     assert not complete(federation, dead, late)
     with federation.transactions.begin("fail") as tx:
@@ -158,11 +158,11 @@ def test_an_overtaken_worker_cannot_finish_before_its_heir(
     heir = lease_round(federation, round_id, now=now + DIED)
     assert slow is not None
     assert heir is not None
-    blob = aggregation.aggregate(slow, federation.artifacts)
-    assert not complete(federation, slow, blob)
+    made = aggregation.aggregate(slow, federation.artifacts)
+    assert not complete(federation, slow, made)
     assert federation.round(run.id, 1).state is RoundState.AGGREGATING
-    assert complete(federation, heir, blob)
-    assert checkpoints_of(federation, run.model_id)[1:] == [blob.digest]
+    assert complete(federation, heir, made)
+    assert checkpoints_of(federation, run.model_id)[1:] == [made.checkpoint.digest]
 
 
 def test_a_worker_that_dies_between_blob_and_row_costs_nothing_but_time(
@@ -170,7 +170,8 @@ def test_a_worker_that_dies_between_blob_and_row_costs_nothing_but_time(
 ) -> None:
     dead = lease_round(federation, round_id)
     assert dead is not None
-    orphan = aggregation.aggregate(dead, federation.artifacts)  # durable, and no row knows
+    made = aggregation.aggregate(dead, federation.artifacts)  # durable, and no row knows
+    orphan = made.checkpoint
     assert federation.artifacts.stat(federation.id, orphan.digest) == orphan.size
     missing = federation.get(f"/artifacts/{orphan.digest}", expect=404)
     assert missing["slug"] == "artifact-missing"

@@ -33,6 +33,7 @@ from tests.tensors import a_delta
 
 SNAPSHOTS = Path(__file__).resolve().parents[1] / "upgrades"
 VERSIONS = sorted(path.stem for path in SNAPSHOTS.glob("*.sql"))
+WITH_PAUSES = [version for version in VERSIONS if version >= "0002"]  # and buffered rounds
 
 
 @pytest.fixture
@@ -102,9 +103,13 @@ def test_a_running_run_survives_the_upgrade_and_ends(
     transactions = Transactions.from_settings(settings)
     with TestClient(create_app(settings)) as client:
         federation = _federation(client, transactions, settings, kept)
+        if "buffered" in kept:  # work_off carries that run forward too
+            _federation(client, transactions, settings, kept["buffered"])
         sites = [_site(client, name, known) for name, known in sorted(kept["sites"].items())]
         run_id = UUID(kept["run_id"])
         assert federation.run(run_id).rounds_completed == 1
+        before = federation.get(f"/runs/{run_id}/receipts")["items"]
+        assert len(before) == (1 if version >= "0002" else 0)  # of round 1
         for number in (2, 3):
             work_off(federation)
             for position, site in enumerate(sites):
@@ -127,7 +132,41 @@ def test_a_running_run_survives_the_upgrade_and_ends(
         assert states["draft"] == "draft"
         assert states["cancelled"] == "cancelled"
         receipts = federation.get(f"/runs/{run_id}/receipts")["items"]
-        assert len(receipts) == 4  # rounds 2, 3, the evaluation, the run: round 1 was before
+        assert receipts[: len(before)] == before
+        assert len(receipts) == len(before) + 4  # rounds 2, 3, the evaluation, the run
+    transactions.dispose()
+
+
+@pytest.mark.parametrize("version", WITH_PAUSES)
+def test_what_rested_and_what_waited_for_a_buffer_go_on_after_the_upgrade(
+    version: str, empty_url: str, settings: Settings
+) -> None:
+    _migrate(empty_url, version)
+    kept = _load(empty_url, version)
+    _migrate(empty_url, "head")
+    settings = settings.model_copy(update={"database_url": SecretStr(empty_url)})
+    transactions = Transactions.from_settings(settings)
+    with TestClient(create_app(settings)) as client:
+        federation = _federation(client, transactions, settings, kept)
+        coast = _federation(client, transactions, settings, kept["buffered"])
+        paused = federation.run(UUID(kept["paused_run_id"]))
+        assert paused.state is RunState.PAUSED
+        federation.post(f"/runs/{kept['run_id']}/cancel", expect=200)  # its sites are free
+        federation.post(f"/runs/{paused.id}/resume", expect=200)
+        work_off(federation)
+        for position, (name, known) in enumerate(sorted(kept["sites"].items())):
+            site = _site(client, name, known)
+            task = site.claim()
+            assert task.run_id == paused.id
+            site.answer(task, a_delta(position))
+        work_off(federation)
+        ended = federation.run(paused.id)
+        assert ended.state is RunState.COMPLETED
+        assert ended.active_seconds > paused.active_seconds > 0
+        assert federation.round(paused.id, 1).retry == 1  # its first try was burnt
+        buffered = coast.run(UUID(kept["buffered"]["run_id"]))
+        assert buffered.state is RunState.COMPLETED  # on what it had: no site was asked again
+        assert buffered.rounds_completed == 2
     transactions.dispose()
 
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hansa_core.aggregation.distances import pairwise_squared_distances
-from hansa_core.aggregation.inputs import Source, open_inputs
+from hansa_core.aggregation.inputs import Source
 from hansa_core.aggregation.neighbours import closest, krum_scores
-from tests.rules import STRATEGIES, combine, combined, contribution, plain, wide
+from tests.rules import STRATEGIES, combine, combined, contribution, inputs_of, plain, wide
 from tests.tensors import Tensors, decode
 
 BRIEF = settings(max_examples=60, deadline=None)  # a busy machine is no failure
@@ -118,7 +118,7 @@ def test_bounds_never_choose_other_than_the_distances(
     moved = {"d": np.zeros(deltas.shape[1])}
     updates = [contribution({"d": deltas[index] + common}) for index in range(len(deltas))]
     file = contribution(moved)
-    inputs = open_inputs(Source(file.digest, file.read), updates)
+    inputs = inputs_of(Source(file.digest, file.read), updates)
     neighbours = max(1, len(deltas) - byzantine - 2)
     scores = krum_scores(pairwise_squared_distances(inputs), neighbours)
     for keep in range(1, len(deltas)):

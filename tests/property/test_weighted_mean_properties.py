@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hansa_core.aggregation.inputs import Contribution, Source
-from hansa_core.aggregation.mean import weighted_mean
 from hansa_core.dtypes import BFLOAT16, bf16_to_f32, f64_to_bf16
 from hansa_core.tensors import bytes_reader, read_tensors, write_tensors
+from tests.rules import weighted_mean
 
 BRIEF = settings(max_examples=60, deadline=None)  # a busy machine is no failure
 

@@ -13,8 +13,7 @@ import structlog
 from app.domain.errors import ArtifactPurgedError, StorageUnavailableError, UnusableUpdatesError
 from app.doorbell import AGGREGATE_ROUND, STEP_RUN, SWEEP
 from app.services import aggregation, housekeeping, retention, rounds
-from app.services.aggregation import AggregationLease
-from app.services.checkpoints import NewBlob
+from app.services.aggregation import Aggregated, AggregationLease
 from worker.celery import celery_app
 from worker.leases import kept
 from worker.runtime import Runtime, runtime
@@ -55,8 +54,8 @@ def aggregate_round(round_id: str) -> None:
 
     try:
         with kept(renew, duration=duration):
-            checkpoint = aggregation.aggregate(lease, env.artifacts)
-        _complete(env, lease, checkpoint)
+            made = aggregation.aggregate(lease, env.artifacts)
+        _complete(env, lease, made)
     except UnusableUpdatesError as error:  # a retry would read the same bytes
         with env.transactions.begin("fail_aggregation") as tx:
             aggregation.fail(tx, lease, reason=str(error), now=env.transactions.now())
@@ -67,21 +66,21 @@ def aggregate_round(round_id: str) -> None:
             aggregation.release(tx, lease, reason=str(error), not_before=not_before)
 
 
-def _complete(env: Runtime, lease: AggregationLease, checkpoint: NewBlob) -> None:
+def _complete(env: Runtime, lease: AggregationLease, made: Aggregated) -> None:
     try:
         with env.transactions.begin("complete_aggregation") as tx:
             aggregation.complete(
-                tx, lease, checkpoint, now=env.transactions.now(), online_for=env.online_for
+                tx, lease, made, now=env.transactions.now(), online_for=env.online_for
             )
     except ArtifactPurgedError:  # these very bytes were once deleted
         federation_id = lease.base.federation_id
         with env.transactions.begin("revive_checkpoint") as tx:
-            retention.revive(
-                tx, env.artifacts, federation_id, checkpoint, now=env.transactions.now()
+            retention.revive_purged(
+                tx, env.artifacts, federation_id, made.blobs, now=env.transactions.now()
             )
         with env.transactions.begin("complete_aggregation") as tx:
             aggregation.complete(
-                tx, lease, checkpoint, now=env.transactions.now(), online_for=env.online_for
+                tx, lease, made, now=env.transactions.now(), online_for=env.online_for
             )
 
 

@@ -23,6 +23,7 @@ class Artifact(Base):
     digest: Mapped[str] = mapped_column(primary_key=True)
     size: Mapped[int]  # bytes
     layout: Mapped[list[Any] | None]  # names, dtypes, shapes, when it holds tensors
+    encoding: Mapped[str | None]  # an encoded update's codec, as canonical JSON; None: as they are
     created_at: Mapped[datetime]  # when the bytes were sent, the last time
     purged_at: Mapped[datetime | None]  # the bytes are gone, or about to be
 
@@ -65,3 +66,21 @@ class Checkpoint(Base):
     )
     round_number: Mapped[int | None]
     created_at: Mapped[datetime]
+
+
+class CheckpointSlot(Base):
+    """A tensor file of the server's own that goes with a checkpoint: an optimiser's state."""
+
+    __tablename__ = "checkpoint_slots"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["federation_id", "digest"], ["artifacts.federation_id", "artifacts.digest"]
+        ),
+        Index("ix_checkpoint_slots_federation_id_digest", "federation_id", "digest"),
+    )
+
+    checkpoint_id: Mapped[UUID] = mapped_column(ForeignKey("checkpoints.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]  # which strategy's, over which tensors: RunPlan.state_kind
+    federation_id: Mapped[UUID] = mapped_column(ForeignKey("federations.id"))
+    digest: Mapped[str]

@@ -77,6 +77,7 @@ class Round(Base):
     checkpoint_id: Mapped[UUID | None] = mapped_column(ForeignKey("checkpoints.id"))
     threshold: Mapped[int]  # fewest answers that make the round
     target: Mapped[int | None]  # answers that close it at once; None: everybody's
+    population: Mapped[int | None]  # sites that could have been asked; None: before it was counted
     excluded: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
     evaluate: Mapped[bool]  # a training round that evaluates its base checkpoint first
     deadline_at: Mapped[datetime]
@@ -108,6 +109,8 @@ class Task(Base):
     evaluator: Mapped[bool] = mapped_column(server_default=false(), default=False)
     # From 1. A buffered run asks a fast site more than once in a round.
     repeat: Mapped[int] = mapped_column(server_default="1", default=1)
+    # Declared tensor groups of the plan that the site held when it was asked.
+    groups: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"), default=list)
     state: Mapped[str]
     state_reason: Mapped[str | None]
     traceback: Mapped[str | None]
@@ -144,6 +147,41 @@ class Update(Base):
     manifest: Mapped[str]  # canonical JSON, exactly the signed bytes
     signature: Mapped[bytes]
     created_at: Mapped[datetime]
+
+
+class UpdatePart(Base):
+    """A tensor file that goes with an update, as the strategy wants it."""
+
+    __tablename__ = "update_parts"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["federation_id", "digest"], ["artifacts.federation_id", "artifacts.digest"]
+        ),
+        Index("ix_update_parts_federation_id_digest", "federation_id", "digest"),
+    )
+
+    update_id: Mapped[UUID] = mapped_column(ForeignKey("updates.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    federation_id: Mapped[UUID] = mapped_column(ForeignKey("federations.id"))
+    digest: Mapped[str]
+
+
+class AggregationPart(Base):
+    """A share of one aggregation that is split over workers: the same, whoever makes it.
+
+    Stages follow each other: measurements that rules need of whole updates, then what is written.
+    """
+
+    __tablename__ = "aggregation_parts"
+    __table_args__ = (CheckConstraint("attempts >= 0", name="attempts_positive"),)
+
+    round_id: Mapped[UUID] = mapped_column(ForeignKey("rounds.id"), primary_key=True)
+    stage: Mapped[int] = mapped_column(primary_key=True)  # from 0
+    index: Mapped[int] = mapped_column(primary_key=True)  # of the range of elements, from 0
+    lease_token: Mapped[UUID | None]
+    lease_expires_at: Mapped[datetime | None]
+    attempts: Mapped[int] = mapped_column(server_default="0", default=0)
+    result: Mapped[dict[str, Any] | None]  # None: not done yet
 
 
 class Evaluation(Base):

@@ -5,27 +5,24 @@ once (`problems_of`), each by its dotted path. `plan_digest` names a plan by its
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from itertools import dropwhile
-from typing import Annotated, Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from hansa_core.canonical import canonical_json
-from hansa_core.strategies import (
-    BUFFERED,
-    NAMES,
-    FedAvgPlan,
-    StrategyPlan,
-    cohort_problem,
-    tell_unknown,
-)
+from hansa_core.codecs.plans import CodecPlan, ExactPlan, codec_names, requires_memory
+from hansa_core.names import Name
+from hansa_core.strategies import FedAvgPlan, StrategyPlan, strategies, tell_unknown
+from hansa_core.tensor_groups import TensorsPlan
 
-NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"
+TOLD_BY_NAME: Mapping[str, Callable[[], Collection[str]]] = {  # sections, with the names there are
+    "strategy": strategies,
+    "codec": codec_names,
+}
 _AROUND_A_PLAN = frozenset({"body", "plan"})  # where a request has one
-
-Name = Annotated[str, Field(pattern=NAME_PATTERN, description="lower case, digits, '.', '_', '-'")]
 
 
 class CohortChoice(StrEnum):
@@ -177,6 +174,10 @@ class RunPlan(_Section):
     deadlines: DeadlinePlan = DeadlinePlan()
     buffer: BufferPlan | None = Field(default=None, description="asynchronous rounds")
     strategy: StrategyPlan = FedAvgPlan()
+    tensors: TensorsPlan = Field(
+        default=TensorsPlan(), description="which tensors are shared, and with whom"
+    )
+    codec: CodecPlan = Field(default=ExactPlan(), description="how updates are encoded")
     evaluation: EvaluationPlan = EvaluationPlan()
     early_stopping: EarlyStopping | None = None
     budget: BudgetPlan = BudgetPlan()
@@ -198,14 +199,16 @@ class RunPlan(_Section):
         stops = self.early_stopping
         if stops is not None and stops.source == "eval" and not self.evaluation.every:
             raise ValueError("early_stopping on an eval metric needs evaluation.every above 0")
-        problem = cohort_problem(self.strategy, self.cohort.min_sites, self.cohort.size)
+        problem = self.strategy.cohort_problem(self.cohort.min_sites, self.cohort.size)
         if problem is not None:
             raise ValueError(problem)
+        self._check_parts()
         if self.buffer is not None:
-            if self.strategy.name not in BUFFERED:
+            if not self.strategy.buffered:
+                able = sorted(name for name, it in strategies().items() if it.buffered)
                 raise ValueError(
                     f"a buffered run scales updates by their staleness, which strategy "
-                    f"{self.strategy.name} cannot: wanted {' or '.join(sorted(BUFFERED))}"
+                    f"{self.strategy.name} cannot: wanted one of {', '.join(able)}"
                 )
             if self.cohort.choose is not CohortChoice.ALL:
                 raise ValueError("a buffered run asks every eligible site: choose must be all")
@@ -214,6 +217,49 @@ class RunPlan(_Section):
                     f"buffer.size {self.buffer.size} is below min_sites {self.cohort.min_sites}"
                 )
         return self
+
+    @property
+    def state_kind(self) -> str:
+        """What the server's slots are of: a checkpoint of the same kind hands its own on."""
+        kind = self.strategy.state_kind
+        tensors = self.tensors.model_dump(mode="json", exclude_defaults=True)
+        if not tensors:
+            return kind
+        return f"{kind} tensors={hashlib.sha256(canonical_json(tensors)).hexdigest()}"
+
+    @property
+    def encoding(self) -> str | None:
+        """What a stored update of the run is encoded by, as canonical JSON; None: not at all."""
+        if isinstance(self.codec, ExactPlan):
+            return None
+        return canonical_json(self.codec.model_dump(mode="json")).decode()
+
+    @property
+    def sites_remember(self) -> bool:
+        """Whether a site goes on from what it kept of its last round."""
+        return bool(
+            self.strategy.local_work().remembers
+            or requires_memory(self.codec)
+            or self.tensors.personal
+        )
+
+    def _check_parts(self) -> None:
+        """Raise ValueError for sections that cannot work together."""
+        strategy, name = self.strategy, self.strategy.name
+        root = strategy.root_site
+        if root is not None and root not in self.cohort.pinned:
+            raise ValueError(
+                f"{name} needs its root site in every round: add {root!r} to cohort.pinned"
+            )
+        if strategy.counts_population and self.tensors.groups:
+            raise ValueError(
+                f"{name} counts all sites alike: it cannot have tensors.groups, which only some hold"
+            )
+        if self.buffer is not None and requires_memory(self.codec):
+            raise ValueError(
+                f"codec {self.codec.name} keeps what it leaves out for the site's next round; in a "
+                "buffered run they do not come one after the other: wanted another codec"
+            )
 
 
 class ValidationFailure(Protocol):
@@ -256,11 +302,12 @@ def _problem(item: dict[str, Any]) -> tuple[str, str]:
 
 
 def _document_path(location: Sequence[object]) -> list[str]:
-    """Return where in the document it is: without the strategy's name, which pydantic puts in."""
+    """Return where in the document it is: without the names that pydantic puts in."""
     parts = [str(part) for part in location]
     rest = list(dropwhile(_AROUND_A_PLAN.__contains__, parts))
-    if rest[:1] == ["strategy"] and rest[1:2] and rest[1] in NAMES:
-        del parts[len(parts) - len(rest) + 1]
+    for section, names in TOLD_BY_NAME.items():
+        if rest[:1] == [section] and rest[1:2] and rest[1] in names():
+            del parts[len(parts) - len(rest) + 1]
     return parts
 
 

@@ -66,6 +66,18 @@ class AggregationError(CoreError):
     slug = "aggregation-impossible"
 
 
+class TensorGroupsError(CoreError):
+    """A plan's tensor groups that do not fit the model, or leave nothing to train."""
+
+    slug = "tensor-groups-unusable"
+
+
+class StrategyLoadError(CoreError):
+    """A package's strategy that cannot be used."""
+
+    slug = "strategy-unusable"
+
+
 class CanonicalizationError(CoreError):
     """A value that canonical JSON cannot carry."""
 
@@ -105,3 +117,9 @@ class BrokenChainError(CoreError):
         super().__init__(f"entry {number} {message}")
         self.number = number  # of the first wrong entry
         self.fault = fault
+
+
+class ChunkError(CoreError):
+    """One chunk of a file is not there, or its bytes are not those that were announced."""
+
+    slug = "chunk-damaged"

@@ -9,7 +9,8 @@ one before, so that none can be changed, dropped, added or moved without breakin
 first names where the run began and carries its plan.
 
 Invariants: a body that parses is exactly the canonical JSON of what it parses to, so one receipt
-has one digest; a format is never changed, only followed by another one.
+has one digest; a format is never changed, only followed by another one. What format 2 added to 1
+is left out where it is empty.
 """
 
 import hashlib
@@ -17,10 +18,18 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal, Self, cast
+from typing import Any, Literal, Self, cast
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from hansa_core.canonical import canonical_json
 from hansa_core.problems import CanonicalizationError, CoreError, ReceiptError
@@ -28,7 +37,8 @@ from hansa_core.signing import Purpose, fingerprint, public_key, sign, verify
 from hansa_core.states import RoundKind, RoundState, RunState, TaskState
 from hansa_core.wire.base import Digest
 
-FORMAT = "hansa-receipt/1"
+FORMAT = "hansa-receipt/2"
+FORMATS = ("hansa-receipt/1", FORMAT)  # the first has no slots and counts no population
 MAX_BODY = 32 << 20  # bytes; ten thousand sites take a third of it
 
 
@@ -102,8 +112,13 @@ class ReceivedUpdate(_Part):
 class Aggregate(_Part):
     """What the round's updates became."""
 
-    rule: str = Field(max_length=128)  # aggregation.rules.rule_name
+    rule: str = Field(max_length=1024)  # Strategy.rule_name
     checkpoint: Blob
+    slots: dict[str, Blob] = Field(default_factory=dict[str, Blob])  # the server's, by name
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_empty(serialize(self), "slots")
 
 
 class RoundAccount(_Part):
@@ -120,6 +135,8 @@ class RoundAccount(_Part):
     threshold: int = Field(ge=0)  # fewest answers that make the round
     target: int | None  # answers that close it at once
     base: Blob  # the checkpoint that was sent out
+    base_slots: dict[str, Blob] = Field(default_factory=dict[str, Blob])  # those it hands on
+    population: int | None = Field(default=None, ge=0)  # sites that could have been asked
     cohort: tuple[CohortEntry, ...]
     excluded: tuple[Exclusion, ...]
     updates: tuple[ReceivedUpdate, ...]
@@ -129,6 +146,10 @@ class RoundAccount(_Part):
     def used(self) -> tuple[ReceivedUpdate, ...]:
         """The updates that the aggregate was made of."""
         return tuple(update for update in self.updates if update.weight is not None)
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_empty(serialize(self), "base_slots", "population")
 
 
 class EndCause(StrEnum):
@@ -176,7 +197,7 @@ class Origin(_Part):
 class Receipt(_Part):
     """One link of a run's chain: a closed round, or the run's end."""
 
-    format: Literal["hansa-receipt/1"]
+    format: Literal["hansa-receipt/1", "hansa-receipt/2"]
     hub: str  # fingerprint of the key that signs
     federation: Named
     run: Named
@@ -193,6 +214,8 @@ class Receipt(_Part):
     def _check(self) -> Self:
         if (self.round is None) == (self.end is None):
             raise ValueError("a receipt is either of a round or of a run's end")
+        if self.format != FORMAT and self.round is not None and _is_newer(self.round):
+            raise ValueError(f"a receipt of format {self.format} has no slots and no population")
         first = self.number == 1
         if (self.parent is None) != first or (self.origin is not None) != first:
             raise ValueError(
@@ -242,8 +265,9 @@ def parse_body(body: bytes) -> Receipt:
     try:
         value: object = json.loads(body)
         named = cast("dict[str, object]", value).get("format") if isinstance(value, dict) else None
-        if named != FORMAT:
-            raise ReceiptError(f"the body's format is {str(named)[:40]!r}, wanted {FORMAT!r}")
+        if named not in FORMATS:
+            wanted = " or ".join(map(repr, FORMATS))
+            raise ReceiptError(f"the body's format is {str(named)[:40]!r}, wanted {wanted}")
         receipt = Receipt.model_validate_json(body)
         again = canonical_json(receipt.model_dump(mode="json"))
     except ValidationError as error:
@@ -308,3 +332,13 @@ def chain_problems(
         if seen != other
     ]
     return wrong
+
+
+def _without_empty(said: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Return a dump without those of the fields that say nothing."""
+    return {name: value for name, value in said.items() if name not in names or value}
+
+
+def _is_newer(account: RoundAccount) -> bool:
+    slots = account.base_slots or (account.aggregate is not None and account.aggregate.slots)
+    return bool(slots) or account.population is not None

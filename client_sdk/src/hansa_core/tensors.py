@@ -10,9 +10,9 @@ Nothing here opens a file: bytes come through a `ReadAt` and leave through a sin
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,7 @@ __all__ = [
     "ReadAt",
     "TensorShape",
     "TensorSpec",
+    "ViewAt",
     "bf16_to_f32",
     "bytes_reader",
     "dtype_of",
@@ -66,6 +67,15 @@ class ReadAt(Protocol):
 
     def __call__(self, buffer: memoryview, offset: int) -> None:
         """Fill `buffer` (writable bytes) from `offset` on, completely, or raise."""
+
+
+@runtime_checkable
+class ViewAt(Protocol):
+    """What a ReadAt may offer besides: a look at the file's bytes where they lie."""
+
+    def view(self, offset: int, size: int) -> memoryview:
+        """Return `size` bytes from `offset` on, good for as long as the view lives, or raise."""
+        ...
 
 
 Sink = Callable[[memoryview], object]  # takes the bytes before it returns; the buffer is reused
@@ -142,16 +152,22 @@ def parse_header(prefix: bytes | bytearray) -> Header:
     return Header(tuple(specs), metadata, size, Layout(tuple(tensors)))
 
 
-def encode_header(layout: Layout, metadata: Mapping[str, str] | None = None) -> bytes:
+def encode_header(
+    layout: Layout,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    order: Sequence[TensorShape] | None = None,
+) -> bytes:
     """Return the canonical header of a file with these tensors: length, JSON, padding.
 
+    `order` is that of the bytes, if not the layout's own.
     Raises TensorFormatError if it would be longer than MAX_HEADER_SIZE.
     """
     fields: dict[str, object] = {}
     if metadata:
         fields[METADATA] = _check_metadata(dict(sorted(metadata.items())))
     start = 0
-    for tensor in layout.tensors:
+    for tensor in layout.tensors if order is None else order:
         stop = start + tensor.size
         fields[tensor.name] = {
             "dtype": tensor.dtype.value,

@@ -11,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from hansa_core import receipts
+from hansa_core.canonical import canonical_json
 from hansa_core.problems import ReceiptError
 from hansa_core.receipts import Receipt, SealedReceipt, chain_problems, parse_body, seal
 from hansa_core.signing import (
@@ -23,7 +24,7 @@ from hansa_core.signing import (
 )
 from hansa_core.states import RoundKind, RoundState, RunState, TaskState
 
-VECTOR = Path(__file__).resolve().parents[2] / "vectors" / "receipt.json"
+VECTORS = Path(__file__).resolve().parents[2] / "vectors"
 HUB = bytes(range(32))
 AT = datetime(2026, 3, 1, 12, 30, 15, 250000, tzinfo=UTC)
 
@@ -162,14 +163,43 @@ def test_a_chain_in_order_holds() -> None:
     assert walk(a_chain()) == []
 
 
-def test_the_vector_is_what_it_was() -> None:
-    vector = json.loads(VECTOR.read_text())
-    sealed = seal(a_receipt(), decode_base64(vector["private_key"]))
+def of_format_1() -> Receipt:
+    return a_receipt(format="hansa-receipt/1")
+
+
+def of_format_2() -> Receipt:
+    """A round whose strategy has state of its own on the server."""
+    round_ = a_round()
+    assert round_.aggregate is not None
+    slots = {"momentum": a_blob("next momentum")}
+    changes = {
+        "aggregate": round_.aggregate.model_copy(update={"slots": slots}),
+        "base_slots": {"momentum": a_blob("momentum")},
+        "population": 3,
+    }
+    return a_receipt(round=round_.model_copy(update=changes))
+
+
+@pytest.mark.parametrize(
+    ("name", "receipt"),
+    [("receipt.json", of_format_1()), ("receipt-2.json", of_format_2())],
+    ids=["format-1", "format-2"],
+)
+def test_the_vectors_are_what_they_were(name: str, receipt: Receipt) -> None:
+    vector = json.loads((VECTORS / name).read_text())
+    sealed = seal(receipt, decode_base64(vector["private_key"]))
     assert sealed.body.decode() == vector["body"]
     assert sealed.digest == vector["digest"]
     assert encode_base64(sealed.signature) == vector["signature"]
     assert encode_base64(sealed.public_key) == vector["public_key"]
-    assert parse_body(vector["body"].encode()) == a_receipt()
+    assert parse_body(vector["body"].encode()) == receipt
+
+
+def test_a_receipt_of_the_first_format_has_no_slots() -> None:
+    body = json.loads(canonical_json(of_format_2().model_dump(mode="json")))
+    body["format"] = "hansa-receipt/1"
+    with pytest.raises(ReceiptError, match="has no slots and no population"):
+        parse_body(canonical_json(body))
 
 
 def test_every_flipped_bit_of_a_body_is_seen() -> None:

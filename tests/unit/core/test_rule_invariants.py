@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hansa_core.aggregation import rules
 from hansa_core.aggregation.distances import BLOCK
 from hansa_core.aggregation.inputs import Contribution, Source
-from hansa_core.aggregation.mean import weighted_mean
 from hansa_core.layouts import Layout
 from hansa_core.tensors import ReadAt, encode_header
 from tests.rules import (
     MEASURED,
     NAMED,
     a_model,
+    aggregate,
     combine,
     contribution,
     strategy,
+    weighted_mean,
 )
 from tests.tensors import Tensors, encode
 
@@ -42,7 +42,7 @@ def test_how_many_blocks_are_in_hand_does_not_matter(
     found: set[bytes] = set()
     for wide_bytes, read_bytes in ((1, 1), (5 * 3 * BLOCK * 8, 1), (1 << 20, 1 << 20)):
         monkeypatch.setattr("hansa_core.aggregation.distances.WIDE_BYTES", wide_bytes)
-        monkeypatch.setattr("hansa_core.aggregation.distances.READ_BYTES", read_bytes)
+        monkeypatch.setattr("hansa_core.aggregation.readers.READ_BYTES", read_bytes)
         found.add(combine(section, base, updates))
     assert len(found) == 1
 
@@ -99,7 +99,7 @@ def test_memory_does_not_grow_with_the_model(section: dict[str, Any]) -> None:
         tracemalloc.start()
         try:
             rule = (strategy(section), Source("base", _zeros_after(head)), updates, len)
-            rules.aggregate(*rule)
+            aggregate(*rule)
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -115,7 +115,7 @@ def test_memory_hardly_grows_with_the_sites(section: dict[str, Any]) -> None:
     updates = [Contribution(f"{k:064x}", 1, _zeros_after(head)) for k in range(sites)]
     tracemalloc.start()
     try:
-        rules.aggregate(strategy(section), Source("base", _zeros_after(head)), updates, len)
+        aggregate(strategy(section), Source("base", _zeros_after(head)), updates, len)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from hansa_core.aggregation import compiled
 from hansa_core.aggregation.distances import BLOCK, pairwise_squared_distances
 from hansa_core.aggregation.inputs import Inputs
 from hansa_core.aggregation.medians import trimmed_count
@@ -157,6 +158,7 @@ def test_distances_are_formed_only_where_bounds_do_not_tell(
         return pairwise_squared_distances(inputs)
 
     monkeypatch.setattr("hansa_core.aggregation.neighbours.pairwise_squared_distances", counted)
+    monkeypatch.setenv(compiled.SWITCH, "0")
     section = {"name": "krum", "byzantine": 1}
     clear = [{"w": np.random.default_rng(k).standard_normal(3 * BLOCK)} for k in range(6)]
     zero = {"w": np.zeros(3 * BLOCK)}

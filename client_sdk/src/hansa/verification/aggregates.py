@@ -1,58 +1,102 @@
-"""Recomputing a checkpoint from stored files, in bounded memory and with few open files."""
+"""Recomputing a checkpoint and its slots from stored files, in bounded memory, few files open."""
 
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from hansa_core.aggregation import rules
 from hansa_core.aggregation.inputs import Contribution, Source
+from hansa_core.aggregation.jobs import Job, Sinks, aggregate, slot_names
+from hansa_core.codecs.plans import CodecPlan
 from hansa_core.problems import TensorFormatError
-from hansa_core.strategies import StrategyPlan
+from hansa_core.strategies import Strategy
+from hansa_core.tensor_groups import TensorsPlan
 from hansa_core.tensors import ReadAt
 
 MOST_OPEN_FILES = 256
 
 
 @dataclass(frozen=True, slots=True)
-class StoredUpdate:
-    """One update as the aggregator takes it."""
+class StoredFile:
+    """A file by its content."""
 
     digest: str
     path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class StoredUpdate:
+    """One update as the aggregator takes it."""
+
+    file: StoredFile
     weight: int
     scale: float
+    scalars: Mapping[str, float] = field(default_factory=dict[str, float])
+    parts: Mapping[str, StoredFile] = field(default_factory=dict[str, StoredFile])
+    groups: tuple[str, ...] = ()
+    root: bool = False
 
 
-def recompute(
-    strategy: StrategyPlan, base_digest: str, base: Path, updates: Sequence[StoredUpdate]
-) -> str:
-    """Return the SHA-256 of the checkpoint that these files make by the strategy's rule.
+@dataclass(frozen=True, slots=True)
+class StoredRound:
+    """All that a round's checkpoint was made of."""
+
+    base: StoredFile
+    updates: Sequence[StoredUpdate]
+    slots: Mapping[str, StoredFile]
+    population: int | None
+    tensors: TensorsPlan
+    codec: CodecPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Recomputed:
+    """The SHA-256 of what a round's files make."""
+
+    checkpoint: str
+    slots: Mapping[str, str]
+
+
+def recompute(strategy: Strategy, stored: StoredRound) -> Recomputed:
+    """Return what these files make by the strategy.
 
     Raises:
         CoreError: they cannot be combined.
         OSError: a file cannot be read.
     """
-    hasher = hashlib.sha256()
+    checkpoint = hashlib.sha256()
+    slots = {name: hashlib.sha256() for name in slot_names(strategy)}
     with _OpenFiles() as files:
-        rules.aggregate(
-            strategy,
-            Source(base_digest, files.reader(base)),
-            [
+
+        def source(file: StoredFile) -> Source:
+            return Source(file.digest, files.reader(file.path))
+
+        job = Job(
+            base=source(stored.base),
+            contributions=[
                 Contribution(
-                    digest=update.digest,
+                    digest=update.file.digest,
                     weight=update.weight,
-                    read=files.reader(update.path),
+                    read=files.reader(update.file.path),
                     scale=update.scale,
+                    scalars=update.scalars,
+                    parts={name: source(part) for name, part in update.parts.items()},
+                    groups=update.groups,
+                    root=update.root,
                 )
-                for update in updates
+                for update in stored.updates
             ],
-            hasher.update,
+            slots={name: source(slot) for name, slot in stored.slots.items()},
+            population=stored.population,
+            tensors=stored.tensors,
+            codec=stored.codec,
         )
-    return hasher.hexdigest()
+        sinks = Sinks(checkpoint.update, {name: it.update for name, it in slots.items()})
+        aggregate(strategy, job, sinks)
+    return Recomputed(checkpoint.hexdigest(), {name: it.hexdigest() for name, it in slots.items()})
 
 
 class _OpenFiles:

@@ -20,20 +20,21 @@ from hansa.verification.accounts import (
     tell_end,
     tell_round,
 )
-from hansa.verification.aggregates import StoredUpdate, recompute
+from hansa.verification.aggregates import StoredFile, StoredRound, StoredUpdate, recompute
 from hansa.verification.bundles import Blobs, Bundle, BundleInfo
 from hansa.verification.files import Files
 from hansa.verification.lineage import Lineage
 from hansa.verification.reports import Check, Ledger, Report
 from hansa.verification.updates import check_received
 from hansa_core import receipts, wire
-from hansa_core.aggregation.rules import rule_name, strategy_of
+from hansa_core.codecs.plans import ExactPlan
 from hansa_core.plans import RunPlan
 from hansa_core.problems import AggregationError, CoreError, ReceiptError
-from hansa_core.receipts import Receipt, RoundAccount, SealedReceipt
+from hansa_core.receipts import Aggregate, Receipt, ReceivedUpdate, RoundAccount, SealedReceipt
 from hansa_core.signing import decode_base64, fingerprint
 from hansa_core.states import RoundKind, RoundState, RunState
-from hansa_core.strategies import StrategyPlan
+from hansa_core.strategies import Strategy, strategy_of
+from hansa_core.tensor_groups import TensorsPlan
 
 OnReceipt = Callable[[str], None]
 
@@ -197,7 +198,7 @@ class _Walk:
     def _check_round(self, receipt: Receipt, account: RoundAccount, before: tuple[str, ...]) -> str:
         """Check the round's updates and its aggregate; return what became of the aggregate."""
         self._check_quorum(receipt, account)
-        paths: list[StoredUpdate] = []
+        used: list[StoredUpdate] = []
         lost: list[str] = []  # sites
         for update in account.updates:
             subject = f"{receipt.subject}, site {update.site.name}"
@@ -214,17 +215,44 @@ class _Walk:
             )
             if update.weight is None or update.scale is None:
                 continue
-            path = self._files.checked(
-                self._ledger, f"{subject}, its update", update.digest, update.size
-            )
-            if path is None:
+            found = self._stored_update(subject, update)
+            if found is None:
                 lost.append(update.site.name)
             else:
-                paths.append(StoredUpdate(update.digest, path, update.weight, update.scale))
-        made = self._check_aggregate(receipt, account, paths, lost)
-        kept = account.aggregate.checkpoint if account.aggregate else account.base
-        self._files.release(frozenset({kept.digest}))
+                used.append(found)
+        made = self._check_aggregate(receipt, account, used, lost)
+        slots = account.aggregate.slots if account.aggregate else account.base_slots
+        newest = account.aggregate.checkpoint if account.aggregate else account.base
+        self._files.release(frozenset({newest.digest, *(it.digest for it in slots.values())}))
         return made
+
+    def _stored_update(self, subject: str, update: ReceivedUpdate) -> StoredUpdate | None:
+        """Return an update with its parts, all checked; None where any of it is not to be had."""
+        stored = self._bundle.update(update.task_id)
+        manifest = _manifest(stored) if isinstance(stored, wire.Update) else None
+        file = self._stored(f"{subject}, its update", update.digest, update.size)
+        parts: dict[str, StoredFile] = {}
+        for name, part in (manifest.parts if manifest else {}).items():
+            found = self._stored(f"{subject}, its {name}", part.digest, part.size)
+            if found is None:
+                return None
+            parts[name] = found
+        if file is None or update.weight is None or update.scale is None:
+            return None
+        root = self._plan.strategy.root_site if self._plan else None
+        return StoredUpdate(
+            file=file,
+            weight=update.weight,
+            scale=update.scale,
+            scalars={name.value: it for name, it in manifest.scalars.items()} if manifest else {},
+            parts=parts,
+            groups=tuple(manifest.groups) if manifest else (),
+            root=root is not None and update.site.name == root,
+        )
+
+    def _stored(self, subject: str, digest: str, size: int) -> StoredFile | None:
+        path = self._files.checked(self._ledger, subject, digest, size)
+        return None if path is None else StoredFile(digest, path)
 
     def _check_quorum(self, receipt: Receipt, account: RoundAccount) -> None:
         if account.state is RoundState.COMPLETED:
@@ -246,12 +274,15 @@ class _Walk:
             if account.state is RoundState.COMPLETED and account.kind is RoundKind.TRAIN:
                 ledger.fail(Check.AGGREGATE, subject, "a completed round without an aggregate")
             return ""
-        base = self._files.checked(
-            ledger, f"{subject}, its base checkpoint", account.base.digest, account.base.size
+        base = self._stored(
+            f"{subject}, its base checkpoint", account.base.digest, account.base.size
         )
         stored = aggregate.checkpoint
         self._files.checked(ledger, f"{subject}, its checkpoint", stored.digest, stored.size)
-        missing = [*(["the base checkpoint"] if base is None else [])]
+        slots, missing = self._base_slots(subject, account)
+        for name, slot in aggregate.slots.items():
+            self._files.checked(ledger, f"{subject}, its {name}", slot.digest, slot.size)
+        missing += [*(["the base checkpoint"] if base is None else [])]
         missing += [f"the update of {name}" for name in lost]
         try:
             strategy = strategy_of(aggregate.rule)
@@ -259,32 +290,44 @@ class _Walk:
             why = f"this SDK does not know the rule {aggregate.rule!r}"
             ledger.skip(Check.AGGREGATE, subject, why)
             return "not recomputed"
-        if base is None or lost:
+        if base is None or missing:
             why = f"it cannot be recomputed without {list_of(missing)}"
             ledger.skip(Check.AGGREGATE, subject, why)
             return "not recomputed"
-        wrong = self._rule_problem(strategy) or self._recompute(strategy, account, base, updates)
+        plan = self._plan
+        round_ = StoredRound(
+            base=base,
+            updates=updates,
+            slots=slots,
+            population=account.population,
+            tensors=plan.tensors if plan else TensorsPlan(),
+            codec=plan.codec if plan else ExactPlan(),
+        )
+        wrong = self._rule_problem(strategy) or _recomputing_problem(strategy, round_, aggregate)
         if ledger.settle(Check.AGGREGATE, subject, wrong):
             return "recomputed bit for bit"
         return "NOT what the updates give"
 
-    def _rule_problem(self, strategy: StrategyPlan) -> str | None:
+    def _base_slots(
+        self, subject: str, account: RoundAccount
+    ) -> tuple[dict[str, StoredFile], list[str]]:
+        """Return the slots that the round went on from, and the names of those not to be had."""
+        found: dict[str, StoredFile] = {}
+        missing: list[str] = []
+        for name, slot in account.base_slots.items():
+            stored = self._stored(f"{subject}, its base's {name}", slot.digest, slot.size)
+            if stored is None:
+                missing.append(f"its base's {name}")
+            else:
+                found[name] = stored
+        return found, missing
+
+    def _rule_problem(self, strategy: Strategy) -> str | None:
         """Return what is wrong with the rule that a receipt names, or None."""
         if self._plan is None or strategy == self._plan.strategy:
             return None
-        seen, wanted = rule_name(strategy), rule_name(self._plan.strategy)
+        seen, wanted = strategy.rule_name(), self._plan.strategy.rule_name()
         return f"it was made by the rule {seen!r}, the plan's is {wanted!r}"
-
-    def _recompute(
-        self, strategy: StrategyPlan, account: RoundAccount, base: Path, updates: list[StoredUpdate]
-    ) -> str | None:
-        """Return how the aggregate differs from the one that the receipt names, or None."""
-        wanted = account.aggregate.checkpoint.digest if account.aggregate else None
-        try:
-            found = recompute(strategy, account.base.digest, base, updates)
-        except CoreError as error:
-            return f"the updates cannot be combined: {error}"
-        return None if found == wanted else f"the updates give {found}, the receipt says {wanted}"
 
     def _check_end_of_chain(self) -> None:
         ended = self._info.run_state in {
@@ -324,3 +367,32 @@ class _Walk:
                 continue
             wrong = f"updates are signed with {key}, pinned: {', '.join(sorted(wanted))}"
             self._ledger.settle(Check.SITE_KEY, f"site {name}", None if key in wanted else wrong)
+
+
+def _manifest(stored: wire.Update) -> wire.UpdateManifest | None:
+    """Return what a site signed; None where it cannot be read, which is told elsewhere."""
+    try:
+        return wire.UpdateManifest.model_validate_json(stored.manifest)
+    except ValidationError:
+        return None
+
+
+def _recomputing_problem(
+    strategy: Strategy, stored: StoredRound, aggregate: Aggregate
+) -> str | None:
+    """Return how the files' aggregate differs from the one that the receipt names, or None."""
+    try:
+        found = recompute(strategy, stored)
+    except CoreError as error:
+        return f"the updates cannot be combined: {error}"
+    if found.checkpoint != aggregate.checkpoint.digest:
+        wanted = aggregate.checkpoint.digest
+        return f"the updates give {found.checkpoint}, the receipt says {wanted}"
+    said = {name: slot.digest for name, slot in aggregate.slots.items()}
+    for name in sorted(found.slots.keys() | said.keys()):
+        if found.slots.get(name) != said.get(name):
+            return (
+                f"the updates give the {name} {found.slots.get(name)}, the receipt says "
+                f"{said.get(name)}"
+            )
+    return None

@@ -14,6 +14,7 @@ class Lineage:
     ledger: Ledger
     head: str | None = None  # the newest checkpoint; None before anything is known
     rounds_completed: int = 0  # training rounds, those before the first receipt included
+    slots: dict[str, str] | None = None  # the newest checkpoint's; None before anything is known
     ended: tuple[int, int] = (0, 0)  # (number, retry) of the last round
     _made: list[str] = field(default_factory=list[str])  # the base, then every round's checkpoint
 
@@ -50,17 +51,26 @@ class Lineage:
                 f"number {account.round_number}, retry {account.retry} does not come after "
                 f"number {number}, retry {retry}"
             )
+        base_slots = {name: slot.digest for name, slot in account.base_slots.items()}
+        if self.slots is not None and base_slots != self.slots:
+            wrong.append("it went on from other slots of the server's than were left to it")
         for problem in wrong:
             self.ledger.fail(Check.LINEAGE, receipt.subject, problem)
         if not wrong:
             self.ledger.hold(Check.LINEAGE)
+        if self.slots is None and base_slots:
+            why = "the server's slots that it went on from were made by another run"
+            self.ledger.skip(Check.LINEAGE, receipt.subject, why)
         if self.head is None:
             self._learn(account.base.digest)
+        self.slots = base_slots
         self.ended = (account.round_number, account.retry)
         if account.state is RoundState.COMPLETED and account.kind is RoundKind.TRAIN:
             self.rounds_completed = account.round_number
             if account.aggregate is not None:
                 self._learn(account.aggregate.checkpoint.digest)
+                made = account.aggregate.slots
+                self.slots = {name: slot.digest for name, slot in made.items()}
 
     def _learn(self, digest: str) -> None:
         self.head = digest

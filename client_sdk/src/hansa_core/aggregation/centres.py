@@ -19,64 +19,46 @@ Integers and BOOL are not measured; they take the coordinate-wise median (vector
 """
 
 import math
-from collections.abc import Sequence
 
 from hansa_core.aggregation.distances import squared_distances
-from hansa_core.aggregation.inputs import Contribution, Source, open_inputs
-from hansa_core.aggregation.outputs import TILE_BYTES, AggregateSummary, write_checkpoint
+from hansa_core.aggregation.inputs import Inputs
+from hansa_core.aggregation.outputs import Combine
 from hansa_core.aggregation.vectors import VectorSum
 from hansa_core.problems import AggregationError
-from hansa_core.tensors import Sink
 
 LEAST_LENGTH, MOST_LENGTH = 1e-100, 1e100  # of a setting: its square and its inverse are finite
 
 
 def geometric_median(
-    base: Source,
-    contributions: Sequence[Contribution],
-    sink: Sink,
-    *,
-    iterations: int,
-    smoothing: float,
-    tile_bytes: int = TILE_BYTES,
-) -> AggregateSummary:
-    """Write base + the approximate geometric median after `iterations` (1 or more) steps.
+    inputs: Inputs, *, iterations: int, smoothing: float, tile_bytes: int
+) -> Combine:
+    """Take the approximate geometric median after `iterations` (1 or more) steps.
 
     `smoothing` is a length above 0 in the model's own units: a delta nearer to v than that has the
-    weight of one that far. Sink, tile and errors are those of `weighted_mean`; AggregationError as
-    well for a setting out of range; UpdateRefusedError for a scale other than 1 or a distance that
-    is not finite.
+    weight of one that far. Raises AggregationError for a setting out of range; UpdateRefusedError
+    for a scale other than 1 or a distance that is not finite.
     """
     check_length("smoothing", smoothing)
     _check_iterations(iterations)
-    inputs = open_inputs(base, contributions, unscaled=True)
+    inputs.require(unscaled=True)
     coefficients = [0.0] * len(inputs.files)
     for _ in range(iterations):
         lengths = [math.sqrt(square) for square in squared_distances(inputs, coefficients).tolist()]
         pulls = [1 / max(smoothing, length) for length in lengths]
         total = math.fsum(pulls)
         coefficients = [pull / total for pull in pulls]
-    combine = VectorSum(inputs, coefficients, 1.0, tile_bytes=tile_bytes)
-    return write_checkpoint(inputs, combine, sink, tile_bytes=tile_bytes)
+    return VectorSum(inputs, coefficients, 1.0, tile_bytes=tile_bytes)
 
 
-def centred_clipping(
-    base: Source,
-    contributions: Sequence[Contribution],
-    sink: Sink,
-    *,
-    radius: float,
-    iterations: int,
-    tile_bytes: int = TILE_BYTES,
-) -> AggregateSummary:
-    """Write base + the centre after `iterations` (1 or more) steps, each of at most `radius`.
+def centred_clipping(inputs: Inputs, *, radius: float, iterations: int, tile_bytes: int) -> Combine:
+    """Take the centre after `iterations` (1 or more) steps, each of at most `radius`.
 
     `radius` is a length above 0 in the model's own units; so the result moves the float tensors by
-    at most iterations * radius. Sink, tile and errors are those of `geometric_median`.
+    at most iterations * radius. Errors are those of `geometric_median`.
     """
     check_length("radius", radius)
     _check_iterations(iterations)
-    inputs = open_inputs(base, contributions, unscaled=True)
+    inputs.require(unscaled=True)
     count = len(inputs.files)
     coefficients = [0.0] * count
     for _ in range(iterations):
@@ -86,8 +68,7 @@ def centred_clipping(
         coefficients = [
             rest * before + step for before, step in zip(coefficients, steps, strict=True)
         ]
-    combine = VectorSum(inputs, coefficients, 1.0, tile_bytes=tile_bytes)
-    return write_checkpoint(inputs, combine, sink, tile_bytes=tile_bytes)
+    return VectorSum(inputs, coefficients, 1.0, tile_bytes=tile_bytes)
 
 
 def clip_factor(length: float, bound: float) -> float:

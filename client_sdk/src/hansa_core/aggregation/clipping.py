@@ -12,37 +12,27 @@ a bound on the length would not hold for them; they take the coordinate-wise med
 """
 
 import math
-from collections.abc import Sequence
 
 from hansa_core.aggregation.centres import check_length, clip_factor
 from hansa_core.aggregation.distances import squared_norms
-from hansa_core.aggregation.inputs import Contribution, Source, open_inputs
-from hansa_core.aggregation.outputs import TILE_BYTES, AggregateSummary, write_checkpoint
+from hansa_core.aggregation.inputs import Inputs
+from hansa_core.aggregation.outputs import Combine
 from hansa_core.aggregation.vectors import VectorSum
-from hansa_core.tensors import Sink
 
 
-def clipped_mean(
-    base: Source,
-    contributions: Sequence[Contribution],
-    sink: Sink,
-    *,
-    bound: float,
-    tile_bytes: int = TILE_BYTES,
-) -> AggregateSummary:
-    """Write base + the weighted mean of deltas shortened to `bound`, a length above 0.
+def clipped_mean(inputs: Inputs, *, bound: float, tile_bytes: int) -> Combine:
+    """Take the weighted mean of deltas shortened to `bound`, a length above 0.
 
     The length is the L2 norm over all float tensors together, in the model's own units. Reads all
-    files twice. Sink, tile and errors are those of `weighted_mean`; AggregationError as well for a
-    bound out of range; UpdateRefusedError for a length that is not finite.
+    files twice. Raises AggregationError for a bound out of range; UpdateRefusedError for a length
+    that is not finite.
     """
     check_length("bound", bound)
-    inputs = open_inputs(base, contributions)
+    inputs.require()
     lengths = [math.sqrt(square) for square in squared_norms(inputs).tolist()]
     coefficients = [
         contribution.weight * contribution.scale * clip_factor(length, bound)
         for contribution, length in zip(inputs.contributions, lengths, strict=True)
     ]
     total = float(inputs.total_weight)
-    combine = VectorSum(inputs, coefficients, total, tile_bytes=tile_bytes)
-    return write_checkpoint(inputs, combine, sink, tile_bytes=tile_bytes)
+    return VectorSum(inputs, coefficients, total, tile_bytes=tile_bytes)

@@ -1,16 +1,18 @@
 """What every rule reads: a base checkpoint and the updates against it, checked and in one order.
 
 Invariants
-- Contributions are in the order of (digest, weight, scale), so nothing that a rule computes can
-  depend on arrival order or on who sent what.
-- Elements are numbered by section: the tensors of one dtype, in canonical order. Where a file
-  keeps them does not matter to any result.
-- Memory is 16 bytes per run of neighbouring bytes and file; a canonical file has one run per dtype.
+- Contributions are in an order of their content alone (digest, weight, scale, ...), so nothing that
+  a rule computes can depend on arrival order or on who sent what.
+- Elements are numbered by section: the neighbours in canonical order that have one dtype and one
+  tensor group. Where a file keeps them does not matter to any result.
+- A rule sees one tensor group, and of the updates those that hold it.
+- Memory is 16 bytes per run of neighbouring bytes and file; a canonical file has one run a section.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +21,16 @@ from hansa_core.dtypes import DType
 from hansa_core.inspection import describe_mismatch
 from hansa_core.layouts import Layout, TensorShape
 from hansa_core.problems import AggregationError, RefusalReason, UpdateRefusedError
-from hansa_core.tensors import Header, ReadAt, read_header
+from hansa_core.tensor_groups import SHARED, Partition
+from hansa_core.tensors import Header, ReadAt, ViewAt, read_header
 
 MAX_WEIGHT = 2**40  # examples of one site
+LARGE_PAGE = 2 << 20  # bytes that one entry maps, where a processor and a file system can
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The checkpoint that the deltas were taken against."""
+    """A stored file of tensors: the checkpoint that deltas were taken against, a slot, a part."""
 
     digest: str  # SHA-256 of the file, lower-case hex
     read: ReadAt
@@ -40,30 +44,65 @@ class Contribution:
     weight: int  # examples it was trained on, 1 to MAX_WEIGHT
     read: ReadAt
     scale: float = 1.0  # shrinks the delta, above 0 and at most 1
+    scalars: Mapping[str, float] = field(default_factory=dict[str, float])  # as signed
+    parts: Mapping[str, Source] = field(default_factory=dict[str, Source])
+    groups: tuple[str, ...] = ()  # the declared tensor groups that it holds
+    root: bool = False  # it is the trusted site's
+
+    @property
+    def order(self) -> tuple[object, ...]:
+        """What contributions are sorted by: all that can make a difference."""
+        parts = sorted((name, part.digest) for name, part in self.parts.items())
+        scalars = sorted(self.scalars.items())
+        return (self.digest, self.weight, self.scale, scalars, parts, self.groups, self.root)
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """The tensors of one dtype: neighbours in canonical order, read as one run of elements."""
+    """Neighbours in canonical order of one dtype and group, read as one run of elements."""
 
-    index: int  # among the layout's sections
-    dtype: DType
+    index: int  # among all sections of the model
+    dtype: DType  # in the checkpoint
     tensors: tuple[TensorShape, ...]
     count: int  # elements
 
 
-class SectionFile:
-    """One file by section and element, in whatever order its tensors lie."""
+class DeltaFile(Protocol):
+    """One file's values by section and element."""
 
-    def __init__(self, header: Header, sections: Sequence[Section], read: ReadAt) -> None:
-        self._read = read
-        starts = {spec.name: header.size + spec.start for spec in header.specs}
-        self._runs = [_runs(section, starts) for section in sections]
-        self._only = [int(offsets[0]) if len(offsets) == 1 else None for _, offsets in self._runs]
+    def dtype(self, section: Section) -> DType:
+        """Return the dtype of what `fill` gives."""
+        ...
 
     def fill(self, section: Section, start: int, buffer: NDArray[np.uint8]) -> None:
         """Fill `buffer`, whole elements as bytes, from element `start` of the section on."""
-        position = start * section.dtype.itemsize
+        ...
+
+
+class SectionFile:
+    """A file of tensors as they are, in whatever order they lie."""
+
+    def __init__(self, header: Header, sections: Sequence[Section], read: ReadAt) -> None:
+        self._read = read
+        self._views = read if isinstance(read, ViewAt) else None
+        specs = {spec.name: spec for spec in header.specs}
+        self._dtypes = {it.index: specs[it.tensors[0].name].dtype for it in sections}
+        starts = {spec.name: header.size + spec.start for spec in header.specs}
+        self._runs = {
+            it.index: _runs(it, self._dtypes[it.index].itemsize, starts) for it in sections
+        }
+        self._only = {
+            index: int(offsets[0]) if len(offsets) == 1 else None
+            for index, (_, offsets) in self._runs.items()
+        }
+
+    def dtype(self, section: Section) -> DType:
+        """Return the dtype of the section's tensors in this file."""
+        return self._dtypes[section.index]
+
+    def fill(self, section: Section, start: int, buffer: NDArray[np.uint8]) -> None:
+        """Fill `buffer`, whole elements as bytes, from element `start` of the section on."""
+        position = start * self._dtypes[section.index].itemsize
         offset = self._only[section.index]
         if offset is not None:
             self._read(buffer.data, offset + position)
@@ -81,55 +120,170 @@ class SectionFile:
             which += 1
 
 
+    def view(self, section: Section, start: int, most: int) -> NDArray[np.uint8] | None:
+        """Return up to `most` bytes from element `start` of the section on, where they lie.
+
+        They end where neighbouring bytes do, or a large page of the file. None: use `fill`.
+        """
+        if self._views is None:
+            return None
+        begins, offsets = self._runs[section.index]
+        itemsize = self._dtypes[section.index].itemsize
+        position = start * itemsize
+        which = int(np.searchsorted(begins, position, side="right")) - 1
+        last = which + 1 == len(begins)
+        stop = section.count * itemsize if last else int(begins[which + 1])
+        first = int(offsets[which] - begins[which]) + position
+        end = first + min(most, stop - position)
+        whole = end - end % LARGE_PAGE
+        if position + most < stop and whole > first:
+            end = whole - (whole - first) % itemsize
+        return np.frombuffer(self._views.view(first, end - first), np.uint8)
+
+
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Files whose layouts agree, ready to be read side by side."""
+    """Files whose layouts agree, ready to be read side by side: one tensor group of one round."""
 
     base: Source
     contributions: tuple[Contribution, ...]  # in the order that every rule takes them
-    layout: Layout
     sections: tuple[Section, ...]  # without empty ones
-    base_file: SectionFile
-    files: tuple[SectionFile, ...]  # of the contributions
+    files: tuple[DeltaFile, ...]  # of the contributions
 
     @property
     def total_weight(self) -> int:
         """Examples of all contributions."""
         return sum(contribution.weight for contribution in self.contributions)
 
+    def require(self, *, least: int = 1, unscaled: bool = False) -> None:
+        """Check what a rule can take. `unscaled`: it counts each site once, none for less.
 
-def open_inputs(
-    base: Source, contributions: Sequence[Contribution], *, least: int = 1, unscaled: bool = False
-) -> Inputs:
-    """Read and check all headers. `unscaled`: the rule counts each site once, none for less.
-
-    Raises AggregationError for fewer than `least` contributions; UpdateRefusedError for a weight
-    or scale out of range or a layout other than the base's; TensorFormatError for a file that is
-    none; and what `read` raises.
-    """
-    ordered = tuple(sorted(contributions, key=lambda c: (c.digest, c.weight, c.scale)))
-    if len(ordered) < least:
-        raise AggregationError(f"there are {len(ordered)} contributions, wanted {least} or more")
-    for contribution in ordered:
-        _check_weight(contribution, unscaled=unscaled)
-    header = read_header(base.read)
-    layout = header.layout
-    sections = _sections(layout)
-    files: list[SectionFile] = []
-    for contribution in ordered:
-        other = read_header(contribution.read)
-        if other.layout != layout:
-            raise UpdateRefusedError(
-                RefusalReason.LAYOUT_MISMATCH,
-                f"update {contribution.digest} does not fit checkpoint {base.digest}: "
-                + describe_mismatch(other.layout, layout),
+        Raises AggregationError for fewer than `least`; UpdateRefusedError for a scale.
+        """
+        if len(self.contributions) < least:
+            raise AggregationError(
+                f"there are {len(self.contributions)} contributions, wanted {least} or more"
             )
-        files.append(SectionFile(other, sections, contribution.read))
-    base_file = SectionFile(header, sections, base.read)
-    return Inputs(base, ordered, layout, sections, base_file, tuple(files))
+        for it in self.contributions if unscaled else ():
+            if it.scale != 1:
+                raise UpdateRefusedError(
+                    RefusalReason.WEIGHT_OUT_OF_RANGE,
+                    f"update {it.digest} has scale {it.scale!r}, "
+                    "wanted 1: this rule counts every update once",
+                )
+
+    def part(self, name: str, sections: Sequence[Section]) -> "Inputs":
+        """Return the files of one part of all updates, over some of the sections.
+
+        Raises UpdateRefusedError for an update without it; TensorFormatError.
+        """
+        files: list[DeltaFile] = []
+        for it in self.contributions:
+            source = it.parts.get(name)
+            if source is None:
+                raise UpdateRefusedError(
+                    RefusalReason.LAYOUT_MISMATCH, f"update {it.digest} comes without its {name}"
+                )
+            files.append(open_tensors(source, sections))
+        return Inputs(self.base, self.contributions, tuple(sections), tuple(files))
 
 
-def _check_weight(contribution: Contribution, *, unscaled: bool) -> None:
+def ordered(contributions: Sequence[Contribution]) -> tuple[Contribution, ...]:
+    """Return contributions in the order that every rule takes them.
+
+    Raises AggregationError without any; UpdateRefusedError for a weight or scale out of range.
+    """
+    if not contributions:
+        raise AggregationError("there are 0 contributions, wanted 1 or more")
+    for contribution in contributions:
+        _check_weight(contribution)
+    return tuple(sorted(contributions, key=lambda it: it.order))
+
+
+def sections_of(part: Partition) -> tuple[tuple[str | None, Section], ...]:
+    """Return a model's sections in canonical order, each with its group; None: nobody trains it."""
+    group_of = {tensor.name: group.name for group in part.groups for tensor in group.tensors}
+    sections: list[tuple[str | None, Section]] = []
+    runs = groupby(part.layout.tensors, key=lambda it: (it.dtype, group_of.get(it.name)))
+    for (dtype, group), run in runs:
+        tensors = tuple(run)
+        count = sum(tensor.count for tensor in tensors)
+        if count:
+            sections.append((group, Section(len(sections), dtype, tensors, count)))
+    return tuple(sections)
+
+
+def holders(contributions: Sequence[Contribution], group: str) -> tuple[Contribution, ...]:
+    """Return the contributions that hold a tensor group."""
+    return tuple(it for it in contributions if group == SHARED or group in it.groups)
+
+
+def open_update(
+    base: Source, contribution: Contribution, layout: Layout, sections: Sequence[Section]
+) -> SectionFile:
+    """Open an update that carries its tensors as they are.
+
+    Raises UpdateRefusedError for a layout other than `layout`; TensorFormatError; and what `read`
+    raises.
+    """
+    header = read_header(contribution.read)
+    if header.layout != layout:
+        raise UpdateRefusedError(
+            RefusalReason.LAYOUT_MISMATCH,
+            f"update {contribution.digest} does not fit checkpoint {base.digest}: "
+            + describe_mismatch(header.layout, layout),
+        )
+    return SectionFile(header, sections, contribution.read)
+
+
+def open_tensors(source: Source, sections: Sequence[Section]) -> SectionFile:
+    """Open a file that has the sections' tensors, in the dtype that slots and parts have.
+
+    Raises UpdateRefusedError if it has others; TensorFormatError; and what `read` raises.
+    """
+    header = read_header(source.read)
+    wanted = slot_layout(sections)
+    if header.layout != wanted:
+        raise UpdateRefusedError(
+            RefusalReason.LAYOUT_MISMATCH,
+            f"file {source.digest} is not laid out like the model's floats: "
+            + describe_mismatch(header.layout, wanted),
+        )
+    return SectionFile(header, sections, source.read)
+
+
+def slot_tensors(sections: Sequence[Section]) -> tuple[TensorShape, ...]:
+    """Return the sections' float tensors as slots and parts have them, in the order of sections."""
+    return tuple(
+        TensorShape(tensor.name, slot_dtype(tensor.dtype), tensor.shape)
+        for section in sections
+        if section.dtype.is_float
+        for tensor in section.tensors
+    )
+
+
+def slot_layout(sections: Sequence[Section]) -> Layout:
+    """Return the layout of a slot or a part over these sections."""
+    return Layout(slot_tensors(sections))
+
+
+def part_layout(uploaded: Layout) -> Layout:
+    """Return the layout of a part that goes with an update of this layout: its floats."""
+    return Layout(
+        tuple(
+            TensorShape(tensor.name, slot_dtype(tensor.dtype), tensor.shape)
+            for tensor in uploaded.tensors
+            if tensor.dtype.is_float
+        )
+    )
+
+
+def slot_dtype(dtype: DType) -> DType:
+    """Return what a slot keeps of a float tensor: float32, or float64 where the model has that."""
+    return DType.F64 if dtype is DType.F64 else DType.F32
+
+
+def _check_weight(contribution: Contribution) -> None:
     weight, scale = contribution.weight, contribution.scale
     if type(weight) is not int or not 1 <= weight <= MAX_WEIGHT:
         raise UpdateRefusedError(
@@ -142,28 +296,14 @@ def _check_weight(contribution: Contribution, *, unscaled: bool) -> None:
             RefusalReason.WEIGHT_OUT_OF_RANGE,
             f"update {contribution.digest} has scale {scale!r}, wanted above 0 and at most 1",
         )
-    if unscaled and scale != 1:
-        raise UpdateRefusedError(
-            RefusalReason.WEIGHT_OUT_OF_RANGE,
-            f"update {contribution.digest} has scale {scale!r}, "
-            "wanted 1: this rule counts every update once",
-        )
 
 
-def _sections(layout: Layout) -> tuple[Section, ...]:
-    sections: list[Section] = []
-    for dtype, group in groupby(layout.tensors, key=lambda tensor: tensor.dtype):
-        tensors = tuple(group)
-        count = sum(tensor.count for tensor in tensors)
-        if count:
-            sections.append(Section(len(sections), dtype, tensors, count))
-    return tuple(sections)
-
-
-def _runs(section: Section, starts: dict[str, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _runs(
+    section: Section, itemsize: int, starts: Mapping[str, int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return where runs of neighbouring bytes begin: in the section, and in the file; in bytes."""
-    filled = [tensor for tensor in section.tensors if tensor.size]
-    sizes = np.array([tensor.size for tensor in filled], np.int64)
+    filled = [tensor for tensor in section.tensors if tensor.count]
+    sizes = np.array([tensor.count * itemsize for tensor in filled], np.int64)
     offsets = np.array([starts[tensor.name] for tensor in filled], np.int64)
     begins = np.cumsum(sizes) - sizes
     first = np.ones(len(filled), bool)

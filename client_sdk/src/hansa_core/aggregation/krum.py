@@ -15,37 +15,26 @@ Integers and BOOL are not measured. They take the coordinate-wise median of the 
 one, its own value.
 """
 
-from collections.abc import Sequence
-
-from hansa_core.aggregation.inputs import Contribution, Source, open_inputs
+from hansa_core.aggregation.inputs import Inputs
 from hansa_core.aggregation.neighbours import closest
-from hansa_core.aggregation.outputs import TILE_BYTES, AggregateSummary, write_checkpoint
+from hansa_core.aggregation.outputs import Combine
 from hansa_core.aggregation.vectors import VectorSum
 from hansa_core.problems import AggregationError
-from hansa_core.tensors import Sink
 
 MOST_UPDATES = 1000  # what is held of every pair then takes 50 MB
 
 
-def krum(
-    base: Source,
-    contributions: Sequence[Contribution],
-    sink: Sink,
-    *,
-    byzantine: int,
-    keep: int = 1,
-    tile_bytes: int = TILE_BYTES,
-) -> AggregateSummary:
-    """Write base + the mean of the `keep` deltas of least score, with f = `byzantine`.
+def krum(inputs: Inputs, *, byzantine: int, tile_bytes: int, keep: int = 1) -> Combine:
+    """Take the mean of the `keep` deltas of least score, with f = `byzantine`.
 
-    Reads every update once, the chosen ones twice, and all once more where scores nearly tie. Sink,
-    tile and errors are those of `weighted_mean`; AggregationError as well for fewer than 2f + 3
-    updates, more than MOST_UPDATES, or a `keep` other than 1 to n - f - 2; UpdateRefusedError for a
-    scale other than 1 or a distance that is not finite.
+    Reads every update once, the chosen ones twice, and all once more where scores nearly tie.
+    Raises AggregationError for fewer than 2f + 3 updates, more than MOST_UPDATES, or a `keep` other
+    than 1 to n - f - 2; UpdateRefusedError for a scale other than 1 or a distance that is not
+    finite.
     """
     if byzantine < 0:
         raise AggregationError(f"byzantine is {byzantine}, wanted 0 or more")
-    inputs = open_inputs(base, contributions, least=least_updates(byzantine), unscaled=True)
+    inputs.require(least=least_updates(byzantine), unscaled=True)
     count = len(inputs.files)
     if count > MOST_UPDATES:
         raise AggregationError(
@@ -59,10 +48,9 @@ def krum(
         )
     chosen = closest(inputs, count - byzantine - 2, keep)
     coefficients = [1.0 if index in chosen else 0.0 for index in range(count)]
-    combine = VectorSum(inputs, coefficients, float(keep), which=chosen, tile_bytes=tile_bytes)
-    return write_checkpoint(inputs, combine, sink, tile_bytes=tile_bytes)
+    return VectorSum(inputs, coefficients, float(keep), which=chosen, tile_bytes=tile_bytes)
 
 
-def least_updates(byzantine: int) -> int:
-    """Return how many updates Krum needs to withstand `byzantine` of them."""
-    return 2 * byzantine + 3
+def least_updates(byzantine: int, factor: int = 2) -> int:
+    """Return how many updates it takes to withstand `byzantine`: Krum 2f + 3, Bulyan 4f + 3."""
+    return factor * byzantine + 3

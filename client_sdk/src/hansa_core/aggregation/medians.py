@@ -11,50 +11,33 @@ Integers and BOOL: the same, rounded half to even and added, within the dtype's 
 """
 
 import math
-from collections.abc import Sequence
 from fractions import Fraction
 
-from hansa_core.aggregation.inputs import Contribution, Source, open_inputs
-from hansa_core.aggregation.outputs import TILE_BYTES, AggregateSummary, write_checkpoint
+from hansa_core.aggregation.inputs import Inputs
+from hansa_core.aggregation.outputs import Combine
 from hansa_core.aggregation.ranks import MiddleMean
 from hansa_core.problems import AggregationError
-from hansa_core.tensors import Sink
 
 
-def coordinate_median(
-    base: Source,
-    contributions: Sequence[Contribution],
-    sink: Sink,
-    *,
-    tile_bytes: int = TILE_BYTES,
-) -> AggregateSummary:
-    """Write base + the median delta of each element; of an even number, the middle two's mean.
+def coordinate_median(inputs: Inputs) -> Combine:
+    """Take the median delta of each element; of an even number, the middle two's mean.
 
-    Sink, tile and errors are those of `weighted_mean`; a scale other than 1 is refused as well.
+    Raises UpdateRefusedError for a scale other than 1.
     """
-    inputs = open_inputs(base, contributions, unscaled=True)
-    combine = MiddleMean(inputs, median_trim(len(inputs.files)))
-    return write_checkpoint(inputs, combine, sink, tile_bytes=tile_bytes)
+    inputs.require(unscaled=True)
+    return MiddleMean(inputs, median_trim(len(inputs.files)))
 
 
-def trimmed_mean(
-    base: Source,
-    contributions: Sequence[Contribution],
-    sink: Sink,
-    *,
-    trim: float,
-    tile_bytes: int = TILE_BYTES,
-) -> AggregateSummary:
-    """Write base + the mean of each element without the fraction `trim` at either end.
+def trimmed_mean(inputs: Inputs, *, trim: float) -> Combine:
+    """Take the mean of each element without the fraction `trim` at either end.
 
-    `trim` is 0 or more, below 0.5; `trimmed_count` says how many values that is. Sink, tile and
-    errors are those of `weighted_mean`; a scale other than 1 or another trim is refused as well.
+    `trim` is 0 or more, below 0.5; `trimmed_count` says how many values that is. Raises
+    AggregationError for another; UpdateRefusedError for a scale other than 1.
     """
     if not 0 <= trim < 0.5:  # noqa: PLR2004 -- half of them at each end leaves nothing
         raise AggregationError(f"trim is {trim!r}, wanted at least 0 and below 0.5")
-    inputs = open_inputs(base, contributions, unscaled=True)
-    combine = MiddleMean(inputs, trimmed_count(len(inputs.files), trim))
-    return write_checkpoint(inputs, combine, sink, tile_bytes=tile_bytes)
+    inputs.require(unscaled=True)
+    return MiddleMean(inputs, trimmed_count(len(inputs.files), trim))
 
 
 def median_trim(count: int) -> int:

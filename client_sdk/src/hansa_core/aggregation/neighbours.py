@@ -15,12 +15,16 @@ Shape suffixes: _kk pairs of contributions; _kb a few blocks of them.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hansa_core.aggregation import compiled
 from hansa_core.aggregation.distances import float_rows, pairwise_squared_distances
 from hansa_core.aggregation.inputs import Inputs
+
+DIRECT_LIMIT = 24  # updates: up to here compiled distances are faster than bounds by BLAS
 
 _U = 2.0**-53
 _TINY = 2.0**-1060  # more than what underflow can take from one product
@@ -32,10 +36,15 @@ def closest(inputs: Inputs, neighbours: int, keep: int) -> list[int]:
     Of equal scores the earlier update is kept. Raises UpdateRefusedError for a distance that is
     not finite.
     """
-    certain = _by_bounds(inputs, neighbours, keep)
-    if certain is not None:
-        return certain
-    scores = krum_scores(pairwise_squared_distances(inputs), neighbours)
+    if len(inputs.files) > DIRECT_LIMIT or not compiled.usable():
+        certain = _by_bounds(inputs, neighbours, keep)
+        if certain is not None:
+            return certain
+    return least_scores(krum_scores(pairwise_squared_distances(inputs), neighbours), keep)
+
+
+def least_scores(scores: Sequence[float], keep: int) -> list[int]:
+    """Return the indexes, ascending, of the `keep` least; of equal ones the earlier."""
     return sorted(sorted(range(len(scores)), key=scores.__getitem__)[:keep])
 
 

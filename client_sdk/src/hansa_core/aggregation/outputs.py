@@ -1,12 +1,16 @@
-"""What every rule writes: the base plus one combined delta, tile by tile, as a canonical file.
+"""What every rule writes: the base plus one step, tile by tile, as canonical files.
 
-Invariant: each element is combined in float64, added to the base and rounded to its dtype once.
-Integers and BOOL take the combined delta rounded half to even, within the dtype's range.
+Invariants
+- Each element is combined in float64, stepped, added to the base and rounded to its dtype once; so
+  is each element of a slot. Integers and BOOL take the combined delta rounded half to even, within
+  the dtype's range, whatever the server's step does to floats.
+- What nobody trains, and what nobody of this round holds, is copied as it is.
 
 Shape suffixes: _t elements of one tile.
 """
 
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Protocol
@@ -14,11 +18,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hansa_core.aggregation.inputs import Inputs, Section
+from hansa_core.aggregation.inputs import DeltaFile, Section, slot_dtype
+from hansa_core.aggregation.steps import ServerStep
 from hansa_core.dtypes import DType, add_saturating, narrow, widen
-from hansa_core.layouts import Layout
 from hansa_core.problems import RefusalReason, UpdateRefusedError
-from hansa_core.tensors import Sink, encode_header
+from hansa_core.tensors import Sink
 
 # Bytes of one tile of float64, and the most that is read of one file at a time. Sum, term and input
 # then stay in the L2 cache: larger tiles leave it, smaller ones pay Python's overhead per read.
@@ -33,12 +37,23 @@ class Combine(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class AggregateSummary:
-    base_digest: str
-    contributions: tuple[tuple[str, int], ...]  # (digest, weight), in the order they were taken
-    total_weight: int  # examples
-    layout: Layout
-    size: int  # bytes written to the sink
+class Stepping:
+    """A server's step with what it reads."""
+
+    step: ServerStep
+    slots: Mapping[str, DeltaFile]  # as they were; none at all before the first step
+    parts: Mapping[str, Combine]  # each part's plain mean
+    participation: float
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Elements of one section that are written together."""
+
+    section: Section
+    start: int
+    stop: int
+    combine: Combine | None  # None: the base is copied
 
 
 def tile_elements(tile_bytes: int) -> int:
@@ -46,37 +61,96 @@ def tile_elements(tile_bytes: int) -> int:
     return max(1, tile_bytes // DType.F64.itemsize)
 
 
-def write_checkpoint(
-    inputs: Inputs, combine: Combine, sink: Sink, *, tile_bytes: int
-) -> AggregateSummary:
-    """Write the next checkpoint, a complete canonical file, to `sink`.
+class TileWriter:
+    """Writes spans of the checkpoint, and of every slot, without the headers."""
 
-    The sink must use or copy the bytes before it returns. Raises UpdateRefusedError for an element
-    that is not finite, by its name; and what `combine`, `sink` and reading raise.
-    """
-    head = encode_header(inputs.layout)
-    sink(memoryview(head))
-    elements = tile_elements(tile_bytes)
-    delta = np.empty(elements)
-    scratch = np.empty(elements)
-    raw = np.empty(elements * DType.F64.itemsize, np.uint8)
-    out = np.empty(elements * DType.F64.itemsize, np.uint8)
-    with np.errstate(all="ignore"):  # what overflows is found in the result, and named
-        for section in inputs.sections:
-            for start in range(0, section.count, elements):
-                count = min(elements, section.count - start)
+    def __init__(
+        self,
+        base_file: DeltaFile,
+        stepping: Stepping | None,
+        sink: Sink,
+        slot_sinks: Mapping[str, Sink],
+        *,
+        tile_bytes: int,
+    ) -> None:
+        self._base_file = base_file
+        self._stepping = stepping
+        self._sink = sink
+        self._slot_sinks = slot_sinks
+        self._elements = tile_elements(tile_bytes)
+        self._delta = np.empty(self._elements)
+        self._scratch = np.empty(self._elements)
+        self._raw = np.empty(self._elements * DType.F64.itemsize, np.uint8)
+        self._out = np.empty(self._elements * DType.F64.itemsize, np.uint8)
+        step = stepping.step if stepping else None
+        self._slots = {name: np.empty(self._elements) for name in (step.slots if step else ())}
+        self._parts = {name: np.empty(self._elements) for name in (step.parts if step else ())}
+
+    def write(self, span: Span) -> None:
+        """Write one span. The sinks use or copy the bytes before they return.
+
+        Raises UpdateRefusedError for an element that is not finite, by its name; and what
+        combining, the sinks and reading raise.
+        """
+        section = span.section
+        with np.errstate(all="ignore"):  # what overflows is found in the result, and named
+            for start in range(span.start, span.stop, self._elements):
+                count = min(self._elements, span.stop - start)
                 size = count * section.dtype.itemsize
-                combine(section, start, delta[:count])
-                inputs.base_file.fill(section, start, raw[:size])
-                _finish(section, start, raw[:size], delta[:count], scratch[:count], out[:size])
-                sink(out[:size].data)
-    return AggregateSummary(
-        base_digest=inputs.base.digest,
-        contributions=tuple((c.digest, c.weight) for c in inputs.contributions),
-        total_weight=inputs.total_weight,
-        layout=inputs.layout,
-        size=len(head) + inputs.layout.size,
-    )
+                base = self._raw[:size]
+                if span.combine is None:
+                    self._base_file.fill(section, start, base)
+                    self._sink(base.data)
+                    continue
+                delta_t = self._delta[:count]
+                span.combine(section, start, delta_t)
+                if self._stepping is not None and section.dtype.is_float:
+                    self._step(self._stepping, section, start, delta_t)
+                self._base_file.fill(section, start, base)
+                out = self._out[:size]
+                _finish(section, start, base, delta_t, self._scratch[:count], out)
+                self._sink(out.data)
+
+    def write_slots(self, span: Span) -> None:
+        """Write a span of every slot that no step changes."""
+        stepping = self._stepping
+        if stepping is None or not span.section.dtype.is_float:
+            return
+        dtype = slot_dtype(span.section.dtype)
+        for start in range(span.start, span.stop, self._elements):
+            count = min(self._elements, span.stop - start)
+            raw = self._raw[: count * dtype.itemsize]
+            for name, first in stepping.step.slots.items():
+                file = stepping.slots.get(name)
+                if file is None:
+                    raw.view(dtype.numpy)[:] = first
+                else:
+                    file.fill(span.section, start, raw)
+                self._slot_sinks[name](raw.data)
+
+    def _step(
+        self, stepping: Stepping, section: Section, start: int, delta_t: NDArray[np.float64]
+    ) -> None:
+        """Turn the combined delta into the server's step, and write the slots that it leaves."""
+        count, dtype = len(delta_t), slot_dtype(section.dtype)
+        raw = self._raw[: count * dtype.itemsize]
+        slots_t = {name: space[:count] for name, space in self._slots.items()}
+        parts_t = {name: space[:count] for name, space in self._parts.items()}
+        for name, slot_t in slots_t.items():
+            file = stepping.slots.get(name)
+            if file is None:
+                slot_t[:] = stepping.step.slots[name]
+            else:
+                file.fill(section, start, raw)
+                widen(raw, dtype, slot_t)
+        for name, part_t in parts_t.items():
+            stepping.parts[name](section, start, part_t)
+        stepping.step(delta_t, slots_t, parts_t, stepping.participation)
+        out = self._out[: count * dtype.itemsize]
+        for name, slot_t in slots_t.items():
+            if not narrow(slot_t, dtype, out):
+                _refuse(f"the server's {name}", section, start, out, dtype)
+            self._slot_sinks[name](out.data)
 
 
 def _finish(
@@ -93,14 +167,20 @@ def _finish(
         return
     widen(base, section.dtype, scratch_t)
     delta_t += scratch_t
-    if narrow(delta_t, section.dtype, out):
-        return
-    widen(out, section.dtype, scratch_t)
-    index = int(np.argmin(np.isfinite(scratch_t)))
+    if not narrow(delta_t, section.dtype, out):
+        _refuse("the new checkpoint", section, start, out, section.dtype)
+
+
+def _refuse(
+    what: str, section: Section, start: int, stored: NDArray[np.uint8], dtype: DType
+) -> None:
+    """Raise UpdateRefusedError that names the first element of a tile that is not finite."""
+    values = np.empty(len(stored) // dtype.itemsize)
+    widen(stored, dtype, values)
+    index = int(np.argmin(np.isfinite(values)))
     raise UpdateRefusedError(
         RefusalReason.NON_FINITE,
-        f"{_place(section, start + index)} of the new checkpoint is {scratch_t[index]}, "
-        f"wanted a finite {section.dtype}",
+        f"{_place(section, start + index)} of {what} is {values[index]}, wanted a finite {dtype}",
     )
 
 

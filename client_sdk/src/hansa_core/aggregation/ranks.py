@@ -1,29 +1,41 @@
 """The mean of the middle values, element by element: what median and trimmed mean are made of.
 
-Up to NETWORK_LIMIT updates the tile goes through a pruned sorting network, one whole row a
-comparison; beyond, it is transposed and each element's values are sorted. Both are exact, so the
-choice shows in the time alone. Measured with float32 on one AVX-512 core, GB/s of input:
-10 updates 2.3 and 0.3, 30 updates 0.9 and 0.8, 50 updates 0.5 and 0.9.
+Where there are compiled loops, floats of up to COMPILED_LIMIT updates go through a pruned sorting
+network as integers that compare as they do (compiled/ranks.py). Else, up to NETWORK_LIMIT updates
+the tile goes through the same network in numpy, one whole row a comparison; beyond, it is
+transposed and each element's values are sorted. All are exact, so the choice shows in the time
+alone. Measured with float32 in the page cache on one core (2.5 GHz, AVX-512), GB/s of input:
+
+    updates                      10     50
+    compiled network, median    2.8    2.1
+    compiled, a fifth trimmed   2.5    1.8
+    network in numpy            1.4    0.5
+    sorted by numpy             0.3    0.9
 
 Values are compared exactly: float32 for F32, BF16 and F16, integers as such. The kept ones are
 added in float64 in ascending order. A NaN anywhere makes the element NaN; -0.0 becomes 0.0.
 
-Shape suffixes: _kt contributions by elements; _tk the transpose.
+Shape suffixes: _kt contributions by elements; _tk the transpose; _kb contributions by a few.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hansa_core.aggregation.inputs import Inputs, Section, SectionFile
+from hansa_core.aggregation import compiled
+from hansa_core.aggregation.inputs import DeltaFile, Inputs, Section
 from hansa_core.aggregation.networks import network
+from hansa_core.aggregation.readers import Rows, Span
 from hansa_core.dtypes import DType, bf16_to_f32
 
+COMPILED_LIMIT = 256  # updates
 NETWORK_LIMIT = 32  # updates
-ROWS_BYTES = 1 << 20  # of the values that are sorted at once: the L2 cache of one core
-LEAST_READ = 4096  # bytes of one file, so that many files are not read in crumbs
+VALUES_BYTES = 1 << 20  # of the values that numpy sorts at once: the L2 cache of one core
+KEYS_BYTES = 256 << 10  # of those that a compiled loop sorts at once
+LEAST_KEYS, MOST_KEYS = 64, 1024  # elements
 
 _COMPARED = {
     DType.F64: np.dtype(np.float64),
@@ -48,57 +60,94 @@ class MiddleMean:
 
     def __init__(self, inputs: Inputs, trimmed: int, which: Sequence[int] | None = None) -> None:
         indexes = range(len(inputs.files)) if which is None else which
-        self._files = [inputs.files[index] for index in indexes]
-        self._kept = range(trimmed, len(self._files) - trimmed)
-        row_bytes = max(LEAST_READ, ROWS_BYTES // len(self._files))
-        self._row_bytes = row_bytes - row_bytes % DType.F64.itemsize
-        self._space = np.empty(self._row_bytes * len(self._files), np.uint8)
-        self._spare = np.empty(self._row_bytes, np.uint8)
+        self._sorted = SortedRows([inputs.files[index] for index in indexes])
+        self._trimmed = trimmed
 
     def __call__(self, section: Section, start: int, out_t: NDArray[np.float64]) -> None:
-        dtype = _COMPARED[section.dtype]
-        pieces = -(-len(out_t) * dtype.itemsize // self._row_bytes)  # as few as fit, and even
-        step = -(-len(out_t) // pieces)
-        for first in range(0, len(out_t), step):
-            piece_t = out_t[first : first + step]
-            self._combine(section, start + first, dtype, piece_t)
+        rows, count, trimmed = self._sorted.rows, self._sorted.count, self._trimmed
+        kept = range(trimmed, count - trimmed)
+        stop = start + len(out_t)
+        if not self._sorted.is_compiled(section):
+            for values_kt, part_t in self._sorted.values(section, start, out_t, kept):
+                _mean(values_kt, part_t)
+            return
+        from hansa_core.aggregation.compiled import ranks as loops  # noqa: PLC0415 -- imports numba
 
-    def _combine(
-        self, section: Section, start: int, dtype: np.dtype[Any], out_t: NDArray[np.float64]
-    ) -> None:
-        shape = (len(self._files), len(out_t))
-        size = shape[0] * shape[1] * dtype.itemsize
-        rows_kt: NDArray[Any] = self._space[:size].view(dtype).reshape(shape)
-        for file, row_t in zip(self._files, rows_kt, strict=True):
-            _read_row(file, section, start, self._spare, row_t)
-        if shape[0] <= NETWORK_LIMIT:
-            spare_t = self._spare[: shape[1] * dtype.itemsize].view(dtype)
-            _sum(_through_network(rows_kt, spare_t, self._kept), out_t)
-        else:
-            rows_tk = np.ascontiguousarray(rows_kt.T)
-            rows_tk.sort(axis=1)
-            _sum([rows_tk[:, rank] for rank in self._kept], out_t)
-            if dtype.kind == "f":
-                out_t[np.isnan(rows_tk[:, -1])] = np.nan  # a NaN is sorted behind all others
-        if len(self._kept) > 1:
-            out_t /= len(self._kept)
-        out_t += 0.0
+        kinds_k, (low_c, high_c) = rows.kinds(section), comparators(count, trimmed)
+        wide = DType.F64 in rows.dtypes(section)
+        keys_kb = self._sorted.keys(np.int64 if wide else np.int32)
+        spare_b = np.empty(keys_kb.shape[1])
+        middle_mean: Any = loops.middle_mean64 if wide else loops.middle_mean32
+        for first, size, addresses_k in rows.addresses(section, start, stop):
+            part_t = out_t[first - start : first - start + size]
+            middle_mean(kinds_k, addresses_k, low_c, high_c, trimmed, keys_kb, spare_b, part_t)
 
 
-def _read_row(
-    file: SectionFile, section: Section, start: int, spare: NDArray[np.uint8], row_t: NDArray[Any]
-) -> None:
-    """Read elements as values that compare exactly."""
-    stored = section.dtype
-    if stored.numpy == row_t.dtype:
-        file.fill(section, start, row_t.view(np.uint8))
-        return
-    raw = spare[: len(row_t) * stored.itemsize]
-    file.fill(section, start, raw)
-    if stored is DType.BF16:
-        row_t[:] = bf16_to_f32(raw.view("<u2"))
-    else:
-        row_t[:] = raw.view(stored.numpy)
+class SortedRows:
+    """The values of several files, each element's in ascending order."""
+
+    def __init__(self, files: Sequence[DeltaFile]) -> None:
+        self.rows = Rows(files)
+        self.count = len(files)
+        self._keys: dict[type[np.int32 | np.int64], NDArray[Any]] = {}
+
+    def is_compiled(self, section: Section) -> bool:
+        """Whether compiled loops are to be used."""
+        return section.dtype.is_float and self.count <= COMPILED_LIMIT and compiled.usable()
+
+    def keys(self, dtype: type[np.int32 | np.int64]) -> NDArray[Any]:
+        """Return the space for keys that a compiled loop works in, (files, elements)."""
+        space = self._keys.get(dtype)
+        if space is None:
+            elements = KEYS_BYTES // (self.count * np.dtype(dtype).itemsize)
+            elements = min(MOST_KEYS, max(LEAST_KEYS, elements - elements % LEAST_KEYS))
+            space = self._keys[dtype] = np.empty((self.count, elements), dtype)
+        return space
+
+    def values(
+        self, section: Section, start: int, out_t: NDArray[np.float64], kept: range
+    ) -> Iterator[tuple[list[NDArray[Any]], NDArray[np.float64]]]:
+        """Yield the rows of the kept ranks, ascending, with the part of `out_t` that they are of.
+
+        By numpy. An element with a NaN has one in its greatest kept rank.
+        """
+        dtype = max((_COMPARED[it] for it in self.rows.dtypes(section)), key=lambda it: it.itemsize)
+        most = max(1, VALUES_BYTES // (self.count * dtype.itemsize))
+        pieces = -(-len(out_t) // most)  # as few as fit, and even
+        most = -(-len(out_t) // max(1, pieces))
+        space = np.empty((self.count, most), dtype)
+        spare = np.empty(most, dtype)
+        for span in self.rows.spans(section, start, start + len(out_t), most=most):
+            rows_kt = space[:, : span.count]
+            self._load(section, span, rows_kt)
+            part_t = out_t[span.start - start : span.start - start + span.count]
+            if self.count <= NETWORK_LIMIT:
+                yield _through_network(rows_kt, spare[: span.count], kept), part_t
+            else:
+                rows_tk = np.ascontiguousarray(rows_kt.T)
+                rows_tk.sort(axis=1)
+                if dtype.kind == "f":  # a NaN is sorted behind all others
+                    rows_tk[np.isnan(rows_tk[:, -1]), kept[-1]] = np.nan
+                yield [rows_tk[:, rank] for rank in kept], part_t
+
+    def _load(self, section: Section, span: Span, rows_kt: NDArray[Any]) -> None:
+        """Take over elements as values that compare exactly."""
+        dtypes = self.rows.dtypes(section)
+        for raw, stored, row_t in zip(span.rows, dtypes, rows_kt, strict=True):
+            if stored is DType.BF16:
+                row_t[:] = bf16_to_f32(raw.view("<u2"))
+            else:
+                row_t[:] = raw.view(stored.numpy)
+
+
+@lru_cache(maxsize=64)
+def comparators(count: int, trimmed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return a network that sorts all but the ranks at either end: its low and its high rows."""
+    pairs = network(count, tuple(range(trimmed, count - trimmed)))
+    return (
+        np.array([it.low for it in pairs], np.int64),
+        np.array([it.high for it in pairs], np.int64),
+    )
 
 
 def _through_network(
@@ -119,7 +168,10 @@ def _through_network(
     return [rows_t[rank] for rank in kept]
 
 
-def _sum(rows_t: Sequence[NDArray[Any]], out_t: NDArray[np.float64]) -> None:
+def _mean(rows_t: Sequence[NDArray[Any]], out_t: NDArray[np.float64]) -> None:
     np.copyto(out_t, rows_t[0])
     for row_t in rows_t[1:]:
         out_t += row_t
+    if len(rows_t) > 1:
+        out_t /= len(rows_t)
+    out_t += 0.0

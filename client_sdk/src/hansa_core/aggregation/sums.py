@@ -2,7 +2,12 @@
 
 Every term is widened to float64, multiplied and added by separately rounded IEEE operations (no
 BLAS, no fused multiply-add), in the order of the inputs; so the bits depend on neither tile size,
-threads nor machine.
+threads nor machine, nor on whether the loop is compiled.
+
+Floats go through a compiled loop where there is one: it reads each value once, and keeps the sum
+of 1024 elements in the L1 cache. Measured from mapped files in the page cache, float32, one core
+(2.5 GHz, in-place add 6.0 GB/s): 6.5 to 8 GB/s of input, and 1.7 to 2 by numpy, which writes and
+reads back every widened term. Integers and BOOL, of which models have few, are numpy's.
 
 Shape suffixes: _t elements of one tile; _k contributions.
 """
@@ -12,9 +17,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from hansa_core.aggregation import compiled
 from hansa_core.aggregation.inputs import Inputs, Section
 from hansa_core.aggregation.outputs import tile_elements
-from hansa_core.dtypes import DType, widen
+from hansa_core.aggregation.readers import Rows, Span
+from hansa_core.dtypes import widen
 
 
 class WeightedSum:
@@ -24,23 +31,45 @@ class WeightedSum:
         self, inputs: Inputs, coefficients_k: Sequence[float], divisor: float, *, tile_bytes: int
     ) -> None:
         pairs = zip(inputs.files, coefficients_k, strict=True)
-        self._terms = [(file, coefficient) for file, coefficient in pairs if coefficient]
-        self._divisor = divisor
-        elements = tile_elements(tile_bytes)
-        self._term = np.empty(elements)
-        self._raw = np.empty(elements * DType.F64.itemsize, np.uint8)
+        terms = [(file, coefficient) for file, coefficient in pairs if coefficient]
+        self._rows = Rows([file for file, _ in terms])
+        self._coefficients_k = np.array([coefficient for _, coefficient in terms], np.float64)
+        self._divisor = float(divisor)
+        self._most = tile_elements(tile_bytes)
 
     def __call__(self, section: Section, start: int, out_t: NDArray[np.float64]) -> None:
-        raw = self._raw[: len(out_t) * section.dtype.itemsize]
-        term_t = self._term[: len(out_t)]
-        if not self._terms:
+        stop = start + len(out_t)
+        if not len(self._coefficients_k):
             out_t[:] = 0
-        for index, (file, coefficient) in enumerate(self._terms):
-            file.fill(section, start, raw)
+        elif section.dtype.is_float and compiled.usable():
+            from hansa_core.aggregation.compiled import loops  # noqa: PLC0415 -- imports numba
+
+            kinds_k = self._rows.kinds(section)
+            for first, count, addresses_k in self._rows.addresses(section, start, stop):
+                part_t = out_t[first - start : first - start + count]
+                loops.weighted_sum(
+                    kinds_k, addresses_k, self._coefficients_k, self._divisor, part_t
+                )
+        else:
+            term_t = np.empty(min(self._most, len(out_t)))
+            for span in self._rows.spans(section, start, stop, most=self._most):
+                part_t = out_t[span.start - start : span.start - start + span.count]
+                self._add_up(section, span, term_t[: span.count], part_t)
+
+    def _add_up(
+        self,
+        section: Section,
+        span: Span,
+        term_t: NDArray[np.float64],
+        out_t: NDArray[np.float64],
+    ) -> None:
+        dtypes = self._rows.dtypes(section)
+        coefficients = self._coefficients_k.tolist()
+        for index, (row, dtype) in enumerate(zip(span.rows, dtypes, strict=True)):
             target_t = term_t if index else out_t
-            widen(raw, section.dtype, target_t)
-            if coefficient != 1:  # x * 1 is x
-                target_t *= coefficient
+            widen(row, dtype, target_t)
+            if coefficients[index] != 1:  # x * 1 is x
+                target_t *= coefficients[index]
             if index:
                 out_t += term_t
         if self._divisor != 1:

@@ -6,7 +6,8 @@ from uuid import UUID
 
 from pydantic import Field, JsonValue, SecretStr
 
-from hansa_core.plans import Name, RunPlan
+from hansa_core.names import Name
+from hansa_core.plans import RunPlan
 from hansa_core.states import (
     Role,
     RoundKind,

@@ -5,12 +5,17 @@ purpose named beside each (hansa_core.signing).
 """
 
 from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, model_serializer
 
-from hansa_core.plans import Name
+from hansa_core.codecs.plans import CodecPlan, ExactPlan
+from hansa_core.local_work import LocalWork, Scalar
+from hansa_core.names import Name
 from hansa_core.states import RoundKind, SiteState, TaskPhase
+from hansa_core.tensor_groups import TensorsPlan
 from hansa_core.wire.base import Digest, Labels, Metrics, NumExamples, Request, Response
 
 MAX_TRACEBACK = 64 * 1024  # characters; longer ones keep their end
@@ -87,17 +92,36 @@ class KeyRotation(Request):
     signature_by_new: str = Field(max_length=128)
 
 
+class Feature(StrEnum):
+    """What an SDK can do beyond plain training. A task that needs more is not given to it."""
+
+    LOCAL_WORK = "local-work"  # corrections, scalars and parts (hansa_core.local_work)
+    TENSOR_GROUPS = "tensor-groups"  # personal and frozen tensors, groups
+    CODECS = "codecs"  # encoded updates
+
+
 class ClaimRequest(Request):
     """A request for work. Repeating it gives the same task with a renewed lease."""
 
     sdk_version: str = Field(default="", max_length=64)
     hardware: Hardware | None = None
+    features: list[Annotated[str, Field(max_length=64)]] = Field(
+        default_factory=list[str], max_length=64
+    )
 
 
 class CheckpointRef(Response):
     """The global model that a task starts from."""
 
     id: UUID
+    digest: Digest
+    size: int  # bytes
+
+
+class SlotRef(Response):
+    """A slot of the server's, which goes with the checkpoint: GET /v1/tasks/{id}/slots/{name}."""
+
+    name: Name
     digest: Digest
     size: int  # bytes
 
@@ -125,6 +149,14 @@ class Task(Response):
     checkpoint: CheckpointRef
     evaluate: bool  # evaluate the checkpoint on held-out data first
     training: dict[str, JsonValue]
+    local_work: LocalWork = LocalWork()  # what the strategy asks beside a delta
+    slots: list[SlotRef] = Field(default_factory=list[SlotRef])  # those that local_work needs
+    tensors: TensorsPlan = TensorsPlan()
+    groups: list[Name] = Field(default_factory=list[str])  # declared tensor groups the site holds
+    codec: CodecPlan = ExactPlan()
+    # The task whose update was this site's last to count before the checkpoint: what the site
+    # remembers of it is what it goes on from. None: there is none.
+    follows: UUID | None = None
     lease: Lease
     attempt: int  # from 1
     deadline_at: datetime
@@ -160,8 +192,19 @@ class Evaluation(Request):
     metrics: Metrics
 
 
+class UpdatePart(Request):
+    """A file that goes with a delta."""
+
+    digest: Digest
+    size: int = Field(ge=0)  # bytes
+
+
 class UpdateManifest(Request):
-    """What a site answers a training task with. Signed with purpose `update-manifest`."""
+    """What a site answers a training task with. Signed with purpose `update-manifest`.
+
+    Fields that came later are left out where they are empty: what an older SDK signs, and what it
+    is told, has none of them.
+    """
 
     task_id: UUID
     run_id: UUID
@@ -174,6 +217,19 @@ class UpdateManifest(Request):
     metrics: Metrics = Field(default_factory=dict)  # of the local training
     evaluation: Evaluation | None = None  # of the checkpoint, before training
     sdk_version: str = Field(default="", max_length=64)
+    groups: list[Name] = Field(default_factory=list[str], max_length=1000)  # as in the task
+    scalars: dict[Scalar, Annotated[float, Field(allow_inf_nan=False)]] = Field(
+        default_factory=dict[Scalar, float]
+    )
+    parts: dict[Name, UpdatePart] = Field(default_factory=dict[str, UpdatePart], max_length=8)
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        said = serialize(self)
+        for name in ("groups", "scalars", "parts"):
+            if not said.get(name):
+                said.pop(name, None)
+        return said
 
 
 class SignedUpdate(Request):

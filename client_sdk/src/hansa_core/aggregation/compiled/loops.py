@@ -1,0 +1,215 @@
+"""The inner loops of the rules, compiled by numba: one pass over the bytes as they lie in files.
+
+Files come as addresses, one for each row, with a code for what their elements are, so that one
+compiled function serves any number of updates of any float dtypes. The caller keeps what the
+addresses point to, and sees to it that elements are aligned.
+
+Invariants
+- Every value is what the numpy code beside each rule makes of it, to the bit (a NaN may have
+  another payload): the same operations in the same order, none fused, none reordered.
+- No loop holds the interpreter's lock or allocates more than a few numbers; each has one signature.
+- Sums of squares are numpy's: pairwise within BLOCK elements, blocks one after the other.
+
+Import after `compiled.usable()` alone: numba comes with it.
+
+Shape suffixes: _k contributions; _b elements of a block; _kb both; _t elements of one tile.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hansa_core.aggregation.compiled import bits
+from hansa_core.aggregation.compiled.jit import compiled, inlined
+from hansa_core.aggregation.compiled.kinds import F32
+from hansa_core.aggregation.compiled.rows import add_scaled, itemsize, widen
+
+BLOCK = 1024  # elements: of a sum of squares, and of what lies in the L1 cache
+LEAVES = BLOCK // bits.LEAF
+SIX = 6  # rows: two and four others
+_I64s, _U64s = NDArray[np.int64], NDArray[np.uint64]
+_F64s = NDArray[np.float64]
+
+
+@compiled
+def weighted_sum(
+    kinds_k: _I64s, addresses_k: _U64s, factors_k: _F64s, divisor: float, out_t: _F64s
+) -> None:
+    """Write sum_k factor_k * row_k / divisor; the first term is not added to a zero."""
+    for start in range(0, out_t.shape[0], BLOCK):
+        out_b = out_t[start : start + BLOCK]
+        for k in range(addresses_k.shape[0]):
+            kind = kinds_k[k]
+            address = addresses_k[k] + np.uint64(start * itemsize(kind))
+            if k == 0:
+                widen(kind, address, out_b)
+                for i in range(out_b.shape[0]):
+                    out_b[i] *= factors_k[0]
+            else:
+                add_scaled(kind, address, factors_k[k], out_b)
+        if divisor != 1:
+            for i in range(out_b.shape[0]):
+                out_b[i] /= divisor
+
+
+@compiled
+def add_base(kind: int, base: int, delta_t: _F64s, out: int) -> bool:
+    """Write base + delta, F32 or F64, rounded once, to an address; whether all is finite."""
+    count = delta_t.shape[0]
+    lost = 0
+    if kind == F32:
+        base32 = bits.carray(bits.f32_at(base), (count,))
+        out32 = bits.carray(bits.f32_at(out), (count,))
+        for i in range(count):
+            made = np.float32(delta_t[i] + np.float64(base32[i]))
+            out32[i] = made
+            lost += 0 if abs(made) < np.float32(np.inf) else 1
+    else:
+        base64 = bits.carray(bits.f64_at(base), (count,))
+        out64 = bits.carray(bits.f64_at(out), (count,))
+        for i in range(count):
+            total = delta_t[i] + base64[i]
+            out64[i] = total
+            lost += 0 if abs(total) < np.inf else 1
+    return lost == 0
+
+
+# Squared lengths. All of them take whole blocks.
+
+
+@inlined
+def _address(row_b: _F64s) -> np.uint64:
+    return np.uint64(row_b.ctypes.data)
+
+
+@inlined
+def _sum_of_leaves(sums: _F64s) -> float:
+    """Add the sums of a block's eight leaves as numpy's pairwise summation does."""
+    left = (sums[0] + sums[1]) + (sums[2] + sums[3])
+    return left + ((sums[4] + sums[5]) + (sums[6] + sums[7]))
+
+
+@inlined
+def _square_length(row_b: _F64s, sums: _F64s) -> float:
+    for leaf in range(LEAVES):
+        at = _address(row_b) + np.uint64(leaf * bits.LEAF * 8)
+        sums[leaf] = bits.products(at, at)
+    return _sum_of_leaves(sums)
+
+
+@compiled
+def squares_apart(
+    kinds_k: _I64s,
+    addresses_k: _U64s,
+    factors_k: _F64s,
+    centred: bool,
+    blocks: int,
+    rows_kb: _F64s,
+    centre_b: _F64s,
+    totals_k: _F64s,
+) -> None:
+    """Add |row_k - centre|^2 to the totals, block after block.
+
+    The centre is sum_k factor_k * row_k, begun at zero; without `centred` it is left out.
+    `rows_kb` (contributions, BLOCK) and `centre_b` (BLOCK) are spent.
+    """
+    sums = np.empty(LEAVES)
+    count = addresses_k.shape[0]
+    for block in range(blocks):
+        for k in range(count):
+            shift = np.uint64(block * BLOCK * itemsize(kinds_k[k]))
+            widen(kinds_k[k], addresses_k[k] + shift, rows_kb[k])
+        if centred:
+            centre_b[:] = 0.0
+            for k in range(count):
+                row_b = rows_kb[k]
+                for i in range(BLOCK):
+                    centre_b[i] += row_b[i] * factors_k[k]
+        for k in range(count):
+            if centred:
+                for leaf in range(LEAVES):
+                    shift = np.uint64(leaf * bits.LEAF * 8)
+                    one, other = _address(rows_kb[k]) + shift, _address(centre_b) + shift
+                    sums[leaf] = bits.squares_apart(one, other)
+                totals_k[k] += _sum_of_leaves(sums)
+            else:
+                totals_k[k] += _square_length(rows_kb[k], sums)
+
+
+@compiled
+def products_with(
+    root: int,
+    kinds_k: _I64s,
+    addresses_k: _U64s,
+    blocks: int,
+    rows_kb: _F64s,
+    squares_k: _F64s,
+    products_k: _F64s,
+) -> None:
+    """Add |row_k|^2 and row_k . row_root to the totals, block after block."""
+    sums = np.empty(LEAVES)
+    count = addresses_k.shape[0]
+    for block in range(blocks):
+        for k in range(count):
+            shift = np.uint64(block * BLOCK * itemsize(kinds_k[k]))
+            widen(kinds_k[k], addresses_k[k] + shift, rows_kb[k])
+        for k in range(count):
+            squares_k[k] += _square_length(rows_kb[k], sums)
+            for leaf in range(LEAVES):
+                shift = np.uint64(leaf * bits.LEAF * 8)
+                one, other = _address(rows_kb[k]) + shift, _address(rows_kb[root]) + shift
+                sums[leaf] = bits.products(one, other)
+            products_k[k] += _sum_of_leaves(sums)
+
+
+@compiled
+def pairwise_squares(
+    kinds_k: _I64s,
+    addresses_k: _U64s,
+    blocks: int,
+    leaf_kb: _F64s,
+    sums_lkk: NDArray[np.float64],
+    totals_kk: _F64s,
+) -> None:
+    """Add |row_i - row_j|^2 to totals_kk[i, j], i < j, block after block.
+
+    Two rows against four at a time, a leaf at a time: what is loaded once serves several pairs.
+    `leaf_kb` (contributions, LEAF) and `sums_lkk` (LEAVES, n, n) are spent.
+    """
+    count = addresses_k.shape[0]
+    row, line = np.uint64(bits.LEAF * 8), np.uint64(count * 8)
+    first = _address(leaf_kb[0])
+    for block in range(blocks):
+        for leaf in range(LEAVES):
+            for k in range(count):
+                elements = (block * LEAVES + leaf) * bits.LEAF
+                shift = np.uint64(elements * itemsize(kinds_k[k]))
+                widen(kinds_k[k], addresses_k[k] + shift, leaf_kb[k])
+            sums_kk = sums_lkk[leaf]
+            for i in range(0, count - 1, 2):
+                one = first + np.uint64(i) * row
+                sums_kk[i, i + 1] = bits.squares_apart(one, one + row)
+                if count - i < SIX:
+                    for j in range(i + 2, count):
+                        other = first + np.uint64(j) * row
+                        sums_kk[i, j] = bits.squares_apart(one, other)
+                        sums_kk[i + 1, j] = bits.squares_apart(one + row, other)
+                else:
+                    for start in range(i + 2, count, 4):
+                        j = min(start, count - 4)  # the last four again, some of them
+                        other = first + np.uint64(j) * row
+                        out = _address(sums_kk[i]) + np.uint64(j * 8)
+                        bits.squares_apart_2x4(one, other, out, out + line)
+        _add_blocks(sums_lkk, totals_kk)
+
+
+@inlined
+def _add_blocks(sums_lkk: NDArray[np.float64], totals_kk: _F64s) -> None:
+    count = totals_kk.shape[0]
+    for i in range(count - 1):
+        total = totals_kk[i]
+        for j in range(i + 1, count):
+            left = (sums_lkk[0, i, j] + sums_lkk[1, i, j]) + (sums_lkk[2, i, j] + sums_lkk[3, i, j])
+            right = (sums_lkk[4, i, j] + sums_lkk[5, i, j]) + (
+                sums_lkk[6, i, j] + sums_lkk[7, i, j]
+            )
+            total[j] += left + right

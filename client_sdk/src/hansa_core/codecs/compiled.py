@@ -1,0 +1,174 @@
+"""Decoding loops compiled by numba, an optional dependency: the bits of records.py, but faster.
+
+Each takes `raw`, whole records one after the other, of which the first begins `available` elements
+before the end of its tensor, and writes `len(out)` values from element `skip` on. Invariants: no
+floating point but one multiplication; nothing is read or written out of bounds if `raw` has all
+records that `out` reaches into. Importing this takes half a second: parts.py does so when needed.
+"""
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from hansa_core.codecs.plans import CHUNK
+
+_SCALE_SIZE = 4
+_LEVELS_SIZE = 4
+_SIGN = 0x80000000
+
+
+@njit(nogil=True)
+def bf16(halves: NDArray[np.uint16], out: NDArray[np.uint32]) -> None:
+    """Decode Halves of bfloat16 as bits: `skip` is 0 and `available` does not matter."""
+    for i in range(len(out)):
+        out[i] = np.uint32(halves[i]) << np.uint32(16)
+
+
+@njit(nogil=True)
+def fp16(halves: NDArray[np.uint16], bits: NDArray[np.uint32], out: NDArray[np.uint32]) -> None:
+    """Decode Halves as bits; `bits` has those of each half."""
+    for i in range(len(out)):
+        out[i] = bits[halves[i]]
+
+
+@njit(nogil=True)
+def int8(
+    raw: NDArray[np.uint8], elements: int, available: int, skip: int, out: NDArray[np.float32]
+) -> None:
+    """Decode Int8Blocks."""
+    bits = np.empty(1, np.uint32)
+    scale = bits.view(np.float32)
+    done, base = 0, 0
+    while done < len(out):
+        count = min(elements, available)
+        bits[0] = _word(raw, base)
+        stop = min(count - skip, len(out) - done)
+        codes = raw[base + _SCALE_SIZE + skip : base + _SCALE_SIZE + skip + stop]
+        values = out[done : done + stop]
+        factor = scale[0]
+        for i in range(stop):
+            values[i] = np.float32(np.int8(codes[i])) * factor
+        done += stop
+        base += _SCALE_SIZE + elements
+        available -= elements
+        skip = 0
+
+
+@njit(nogil=True)
+def int4(
+    raw: NDArray[np.uint8], elements: int, available: int, skip: int, out: NDArray[np.float32]
+) -> None:
+    """Decode Int4Blocks."""
+    bits = np.empty(1, np.uint32)
+    scale = bits.view(np.float32)
+    done, base = 0, 0
+    while done < len(out):
+        count = min(elements, available)
+        bits[0] = _word(raw, base)
+        factor = scale[0]
+        stop = skip + min(count - skip, len(out) - done)
+        codes = raw[base + _SCALE_SIZE : base + _SCALE_SIZE + (count + 1) // 2]
+        if skip % 2:
+            out[done] = np.float32(np.int32(codes[skip // 2] >> 4) - 8) * factor
+            done += 1
+            skip += 1
+        pairs = max(stop - skip, 0) // 2
+        values = out[done : done + 2 * pairs]
+        packed = codes[skip // 2 : skip // 2 + pairs]
+        for i in range(pairs):
+            values[2 * i] = np.float32(np.int32(packed[i] & 15) - 8) * factor
+            values[2 * i + 1] = np.float32(np.int32(packed[i] >> 4) - 8) * factor
+        done += 2 * pairs
+        skip += 2 * pairs
+        if skip < stop:
+            out[done] = np.float32(np.int32(codes[skip // 2] & 15) - 8) * factor
+            done += 1
+        base += _SCALE_SIZE + elements // 2
+        available -= elements
+        skip = 0
+
+
+@njit(nogil=True)
+def topk(
+    raw: NDArray[np.uint8],
+    kept: int,
+    available: int,
+    skip: int,
+    halves: NDArray[np.uint32],
+    out: NDArray[np.uint32],
+) -> bool:
+    """Decode TopKChunks as bits; `halves` has the float32 bits of each half. False: disorder."""
+    out[:] = 0
+    done, base = 0, 0
+    while done < len(out):
+        count = min(CHUNK, available)
+        many = -(-count * kept // CHUNK)
+        values = base + (12 * many + 7) // 8
+        stop = min(count - skip, len(out) - done)
+        before = -1
+        for rank in range(many):
+            position = _position(raw, base, rank)
+            if position <= before or position >= count:
+                return False
+            before = position
+            place = position - skip
+            if 0 <= place < stop:
+                at = values + 2 * rank
+                out[done + place] = halves[np.int64(raw[at]) | (np.int64(raw[at + 1]) << 8)]
+        done += stop
+        base = values + 2 * many
+        available -= CHUNK
+        skip = 0
+    return True
+
+
+@njit(nogil=True)
+def sparse2(
+    raw: NDArray[np.uint8], kept: int, available: int, skip: int, out: NDArray[np.uint32]
+) -> bool:
+    """Decode Sparse2Chunks as bits. False: positions out of order."""
+    out[:] = 0
+    levels = np.empty(4, np.uint32)
+    done, base = 0, 0
+    while done < len(out):
+        count = min(CHUNK, available)
+        many = -(-count * kept // CHUNK)
+        both = _word(raw, base)
+        levels[0] = (both & 0xFFFF) << 16
+        levels[1] = both & 0xFFFF0000
+        levels[2] = levels[0] ^ _SIGN
+        levels[3] = levels[1] ^ _SIGN
+        positions = base + _LEVELS_SIZE
+        codes = positions + (12 * many + 7) // 8
+        stop = min(count - skip, len(out) - done)
+        before = -1
+        for rank in range(many):
+            position = _position(raw, positions, rank)
+            if position <= before or position >= count:
+                return False
+            before = position
+            place = position - skip
+            if 0 <= place < stop:
+                out[done + place] = levels[(raw[codes + rank // 4] >> (2 * (rank % 4))) & 3]
+        done += stop
+        base = codes + (2 * many + 7) // 8
+        available -= CHUNK
+        skip = 0
+    return True
+
+
+@njit(nogil=True)
+def _word(raw: NDArray[np.uint8], at: int) -> np.int64:
+    """Return 32 bits, little-endian."""
+    low = np.int64(raw[at]) | (np.int64(raw[at + 1]) << 8)
+    high = np.int64(raw[at + 2]) | (np.int64(raw[at + 3]) << 8)
+    return low | (high << 16)
+
+
+@njit(nogil=True)
+def _position(raw: NDArray[np.uint8], base: int, rank: int) -> np.int64:
+    """Return one of the 12-bit numbers from `base` on."""
+    at = base + 3 * (rank // 2)
+    if rank % 2:
+        return (np.int64(raw[at + 1]) >> 4) | (np.int64(raw[at + 2]) << 4)
+    return np.int64(raw[at]) | ((np.int64(raw[at + 1]) & 15) << 8)

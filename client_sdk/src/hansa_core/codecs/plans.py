@@ -1,0 +1,142 @@
+"""How a run's updates are encoded, as a plan says it: one section per codec, told by `name`.
+
+The default is `exact`: canonical safetensors, without any of this package. Every other codec writes
+the one file format of formats.py; docs/codecs.md has a page on each.
+
+Invariants: defaults never change, since plans are named by what differs from them; a setting that
+decides what a decoder does is in the file's header as well, so a file says what it is.
+"""
+
+import math
+from collections.abc import Mapping
+from enum import StrEnum
+from fractions import Fraction
+from typing import Annotated, Literal, cast, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+CHUNK = 4096  # elements that sparse codecs look at together: an index in a chunk takes 12 bits
+
+
+class Rounding(StrEnum):
+    """How a value that lies between two codes becomes one of them."""
+
+    NEAREST = "nearest"  # the closer one, half to even: the least error
+    STOCHASTIC = "stochastic"  # either, so that the mean is the value: no bias over many updates
+
+
+class HalfType(StrEnum):
+    """A float of 16 bits."""
+
+    BF16 = "bf16"  # the range of float32, 8 significant bits
+    FP16 = "fp16"  # 11 significant bits between 6.1e-5 and 65504, fewer below, none beyond
+
+
+Block = Annotated[
+    int, Field(ge=16, le=4096, multiple_of=2, description="values that share a scale")
+]
+Share = Annotated[
+    float,
+    Field(gt=0, le=1, description="of every 4096 values, those of the greatest magnitude sent"),
+]
+Decay = Annotated[
+    float, Field(gt=0, le=1, description="what remains of the unsent part from round to round")
+]
+
+
+class _Choice(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ExactPlan(_Choice):
+    """Every value as it is."""
+
+    name: Literal["exact"] = "exact"
+
+
+class Bf16Plan(_Choice):
+    """Every float in bfloat16."""
+
+    name: Literal["bf16"]
+
+
+class Fp16Plan(_Choice):
+    """Every float in IEEE half precision."""
+
+    name: Literal["fp16"]
+
+
+class Int8Plan(_Choice):
+    """Blocks of whole numbers from -127 to 127 with a scale each (Dettmers et al. 2022)."""
+
+    name: Literal["int8"]
+    block: Block = 256
+    rounding: Rounding = Rounding.NEAREST
+
+
+class Int4Plan(_Choice):
+    """Blocks of whole numbers from -7 to 7 with a scale each."""
+
+    name: Literal["int4"]
+    block: Block = 64
+    rounding: Rounding = Rounding.NEAREST
+
+
+class TopKPlan(_Choice):
+    """The greatest values of every chunk; the rest is added to the next round's delta.
+
+    Top-k with memory: Stich, Cordonnier and Jaggi 2018, "Sparsified SGD with Memory".
+    """
+
+    name: Literal["topk"]
+    fraction: Share = 0.05
+    values: HalfType = HalfType.BF16
+    decay: Decay = 1.0
+
+
+class Sparse2Plan(_Choice):
+    """The greatest values of every chunk in two bits each; the rest is added to the next delta.
+
+    SparseLoCo: Sarfi, Thérien, Lidin and Belilovsky 2025, "Communication Efficient LLM Pre-training
+    with SparseLoCo".
+    """
+
+    name: Literal["sparse2"]
+    fraction: Share = 0.03125
+    decay: Decay = 1.0
+
+
+SparsePlan = TopKPlan | Sparse2Plan
+LossyPlan = Bf16Plan | Fp16Plan | Int8Plan | Int4Plan | SparsePlan
+
+
+def _named(value: object) -> object:
+    """Take a section without a name as exact."""
+    if not isinstance(value, Mapping):
+        return value
+    section = cast("Mapping[str, object]", value)
+    return {"name": "exact", **section}
+
+
+CodecPlan = Annotated[
+    ExactPlan | LossyPlan, Field(discriminator="name"), BeforeValidator(_named)
+]  # fmt: skip
+
+
+def requires_memory(plan: CodecPlan) -> bool:
+    """Whether a site keeps what its update left out until its next one (feedback.py)."""
+    return isinstance(plan, SparsePlan)
+
+
+def kept_of(plan: SparsePlan) -> int:
+    """Return how many values of a whole chunk are sent: at least one.
+
+    The fraction is taken as it is written in decimal: 0.05 of 4096 are 205.
+    """
+    return math.ceil(Fraction(repr(plan.fraction)) * CHUNK)
+
+
+def codec_names() -> frozenset[str]:
+    """Return the names of all codecs."""
+    choices = (ExactPlan, *get_args(LossyPlan))
+    return frozenset(get_args(choice.model_fields["name"].annotation)[0] for choice in choices)

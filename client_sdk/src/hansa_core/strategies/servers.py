@@ -1,0 +1,113 @@
+"""Strategies that take the mean delta for a gradient and give it to an optimiser on the server.
+
+Reddi et al. 2021, "Adaptive Federated Optimization", algorithm 2 (FedAdagrad, FedYogi, FedAdam);
+Hsu, Qi and Brown 2019, "Measuring the Effects of Non-Identical Data Distribution" (FedAvgM);
+Douillard et al. 2023, "DiLoCo", algorithm 1 (an outer SGD with Nesterov momentum).
+"""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from hansa_core.aggregation.inputs import Inputs
+from hansa_core.aggregation.mean import plain_mean, weighted_mean
+from hansa_core.aggregation.outputs import Combine
+from hansa_core.aggregation.steps import (
+    AdaptiveStep,
+    MomentumStep,
+    SecondMoment,
+    ServerStep,
+)
+from hansa_core.strategies.base import Strategy
+
+
+class FedAvgMPlan(Strategy, frozen=True):
+    """FedAvg with momentum on the server (Hsu, Qi and Brown 2019)."""
+
+    buffered: ClassVar[bool] = True
+
+    name: Literal["fedavgm"]
+    lr: float = Field(default=1.0, gt=0, le=100, description="step size of the server")
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+
+    def combine(self, inputs: Inputs, *, tile_bytes: int) -> Combine:
+        """Weigh by examples."""
+        return weighted_mean(inputs, tile_bytes=tile_bytes)
+
+    def server_step(self) -> ServerStep:
+        """Heavy-ball momentum."""
+        return MomentumStep(lr=self.lr, momentum=self.momentum, nesterov=False)
+
+
+class DiLoCoPlan(Strategy, frozen=True):
+    """Many local steps, then one outer step with Nesterov momentum (Douillard et al. 2023)."""
+
+    name: Literal["diloco"]
+    lr: float = Field(default=0.7, gt=0, le=100, description="outer step size")
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+
+    def combine(self, inputs: Inputs, *, tile_bytes: int) -> Combine:
+        """Count each site once."""
+        return plain_mean(inputs, tile_bytes=tile_bytes)
+
+    def server_step(self) -> ServerStep:
+        """Nesterov momentum, as PyTorch's SGD has it."""
+        return MomentumStep(lr=self.lr, momentum=self.momentum, nesterov=True)
+
+
+class _Adaptive(Strategy, frozen=True):
+    """What the three of Reddi et al. 2021 share."""
+
+    moment: ClassVar[SecondMoment]
+
+    lr: float = Field(default=0.01, gt=0, le=100, description="step size of the server (eta)")
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="decay of the first moment")
+    tau: float = Field(default=1e-3, gt=0, le=1, description="degree of adaptivity")
+
+    def combine(self, inputs: Inputs, *, tile_bytes: int) -> Combine:
+        """Weigh by examples."""
+        return weighted_mean(inputs, tile_bytes=tile_bytes)
+
+    def _step(self, beta2: float) -> ServerStep:
+        return AdaptiveStep(
+            lr=self.lr, beta1=self.beta1, beta2=beta2, tau=self.tau, moment=self.moment
+        )
+
+
+class FedAdagradPlan(_Adaptive, frozen=True):
+    """Adagrad on the server."""
+
+    moment: ClassVar[SecondMoment] = SecondMoment.SUM
+
+    name: Literal["fedadagrad"]
+    beta1: float = Field(default=0.0, ge=0, lt=1, description="decay of the first moment")
+
+    def server_step(self) -> ServerStep:
+        """Add up squares."""
+        return self._step(0.0)
+
+
+class FedAdamPlan(_Adaptive, frozen=True):
+    """Adam on the server, without bias correction, as in the paper."""
+
+    moment: ClassVar[SecondMoment] = SecondMoment.MEAN
+
+    name: Literal["fedadam"]
+    beta2: float = Field(default=0.99, ge=0, lt=1, description="decay of the second moment")
+
+    def server_step(self) -> ServerStep:
+        """Average squares."""
+        return self._step(self.beta2)
+
+
+class FedYogiPlan(_Adaptive, frozen=True):
+    """Yogi on the server: Adam whose second moment falls no faster than squares come."""
+
+    moment: ClassVar[SecondMoment] = SecondMoment.SIGNED
+
+    name: Literal["fedyogi"]
+    beta2: float = Field(default=0.99, ge=0, lt=1, description="decay of the second moment")
+
+    def server_step(self) -> ServerStep:
+        """Move squares by their sign."""
+        return self._step(self.beta2)
