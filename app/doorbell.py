@@ -24,6 +24,7 @@ log = structlog.get_logger()
 
 STEP_RUN: Final = "hansa.step_run"
 AGGREGATE_ROUND: Final = "hansa.aggregate_round"
+AGGREGATE_PART: Final = "hansa.aggregate_part"
 SWEEP: Final = "hansa.sweep"
 APPLY_RETENTION: Final = "hansa.apply_retention"
 SWEEP_STORE: Final = "hansa.sweep_store"

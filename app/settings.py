@@ -31,6 +31,8 @@ class Settings(BaseSettings):
     s3_region: str = "us-east-1"
     s3_access_key_id: str = ""
     s3_secret_access_key: SecretStr = SecretStr("")
+    s3_presign: bool = False  # sites and people move bytes to and from the store directly
+    s3_public_endpoint: str = ""  # where they reach it; empty: at s3_endpoint
 
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -47,6 +49,8 @@ class Settings(BaseSettings):
     task_lease_seconds: float = Field(default=60, gt=0)  # without a heartbeat
     site_online_seconds: float = Field(default=120, gt=0)  # since last seen
     aggregation_lease_seconds: float = Field(default=30, gt=0)  # renewed while a worker lives
+    # Input of one part of an aggregation that is split over workers; a smaller one is not split.
+    aggregation_part_bytes: int = Field(default=4 * 2**30, ge=2**20)
     sweep_seconds: float = Field(default=5, gt=0)  # between beat's sweeps
     event_keepalive_seconds: float = Field(default=15, gt=0, le=300)  # of a quiet event stream
 

@@ -27,11 +27,16 @@ class Runtime:
         return timedelta(seconds=self.settings.site_online_seconds)
 
     @property
+    def aggregation_lease(self) -> timedelta:
+        """How long a worker holds an aggregation, or a part of one, without a renewal."""
+        return timedelta(seconds=self.settings.aggregation_lease_seconds)
+
+    @property
     def leases(self) -> Leases:
         """How long fresh leases are."""
         return Leases(
             of_tasks=timedelta(seconds=self.settings.task_lease_seconds),
-            of_rounds=timedelta(seconds=self.settings.aggregation_lease_seconds),
+            of_rounds=self.aggregation_lease,
         )
 
     @property

@@ -89,25 +89,30 @@ def lease(tx: Tx, round_id: UUID, *, now: datetime, duration: timedelta) -> Aggr
     row.lease_expires_at = now + duration
     row.attempts += 1
     run = tx.session.get_one(Run, row.run_id)
-    plan = RunPlan.model_validate(run.plan)
-    federation_id = run.federation_id
     if row.attempts > 1:
         alerts.raise_alert(
             tx,
             AlertKind.AGGREGATION_RETRIED,
-            federation_id=federation_id,
+            federation_id=run.federation_id,
             subject=str(run.id),
             message=f"a worker died or timed out while it aggregated round {row.number} of run "
             f"{run.name}; attempt {row.attempts} of {MAX_AGGREGATION_ATTEMPTS}",
             run_id=run.id,
             now=now,
         )
+    return describe(tx, run, row, token=token)
+
+
+def describe(tx: Tx, run: Run, row: Round, *, token: UUID) -> AggregationLease:
+    """Return all that a round's aggregation takes, for whoever holds `token`."""
+    plan = RunPlan.model_validate(run.plan)
+    federation_id = run.federation_id
     base = artifact_rows.find_checkpoint(tx.session, federation_id, row.base_checkpoint_id)
     assert base is not None
     sizes = artifact_rows.sizes(tx.session, federation_id, [base.digest])
     return AggregationLease(
-        round_id=round_id,
-        run_id=row.run_id,
+        round_id=row.id,
+        run_id=run.id,
         token=token,
         plan=plan,
         base=Blob(federation_id, base.digest, sizes[base.digest]),

@@ -10,8 +10,8 @@ time is given back once.
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from app.db import aggregations, marks
 from app.db import housekeeping as rows
-from app.db import marks
 from app.services import idempotency
 from app.services.transactions import Tx
 
@@ -28,8 +28,9 @@ class Leases:
 
 
 def drop_expired(tx: Tx, *, now: datetime) -> None:
-    """Delete expired challenges, site tokens and remembered answers."""
+    """Delete expired challenges, site tokens, remembered answers, parts of closed rounds."""
     rows.delete_expired(tx.session, now=now)
+    aggregations.forget_closed(tx.session)
     idempotency.forget_old(tx, now=now)
 
 

@@ -63,21 +63,21 @@ def upgrade() -> None:
     )
     op.create_table(
         "aggregation_parts",
+        sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("round_id", sa.Uuid(), nullable=False),
         sa.Column("stage", sa.BigInteger(), nullable=False),
         sa.Column("index", sa.BigInteger(), nullable=False),
+        sa.Column("count", sa.BigInteger(), nullable=False),
         sa.Column("lease_token", sa.Uuid(), nullable=True),
         sa.Column("lease_expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("attempts", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("result", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
-        sa.CheckConstraint(
-            "attempts >= 0", name=op.f("ck_aggregation_parts_attempts_positive")
-        ),
         sa.ForeignKeyConstraint(
             ["round_id"], ["rounds.id"], name=op.f("fk_aggregation_parts_round_id")
         ),
-        sa.PrimaryKeyConstraint(
-            "round_id", "stage", "index", name=op.f("pk_aggregation_parts")
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_aggregation_parts")),
+        sa.UniqueConstraint(
+            "round_id", "stage", "index", name=op.f("uq_aggregation_parts_round_id_stage_index")
         ),
     )
     op.add_column("artifacts", sa.Column("encoding", sa.Text(), nullable=True))

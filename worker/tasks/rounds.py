@@ -11,8 +11,8 @@ from uuid import UUID
 import structlog
 
 from app.domain.errors import ArtifactPurgedError, StorageUnavailableError, UnusableUpdatesError
-from app.doorbell import AGGREGATE_ROUND, STEP_RUN, SWEEP
-from app.services import aggregation, housekeeping, retention, rounds
+from app.doorbell import AGGREGATE_PART, AGGREGATE_ROUND, STEP_RUN, SWEEP
+from app.services import aggregation, housekeeping, retention, rounds, splitting
 from app.services.aggregation import Aggregated, AggregationLease
 from worker.celery import celery_app
 from worker.leases import kept
@@ -38,11 +38,12 @@ def step_run(run_id: str) -> None:
 def aggregate_round(round_id: str) -> None:
     """Combine one round's updates into the next checkpoint, under a lease.
 
+    A large one is split: then this only plans the next stage, or puts the finished parts together.
     A store that is away or full is nobody's failure: the lease is given back for a while, and no
     attempt is counted.
     """
     env = runtime()
-    duration = timedelta(seconds=env.settings.aggregation_lease_seconds)
+    duration = env.aggregation_lease
     with env.transactions.begin("lease_aggregation") as tx:
         lease = aggregation.lease(tx, UUID(round_id), now=env.transactions.now(), duration=duration)
     if lease is None:
@@ -52,10 +53,16 @@ def aggregate_round(round_id: str) -> None:
         with env.transactions.begin("renew_aggregation") as tx:
             return aggregation.renew(tx, lease, now=env.transactions.now(), duration=duration)
 
+    wanted = splitting.parts_wanted(lease, part_bytes=env.settings.aggregation_part_bytes)
     try:
         with kept(renew, duration=duration):
-            made = aggregation.aggregate(lease, env.artifacts)
-        _complete(env, lease, made)
+            made = (
+                aggregation.aggregate(lease, env.artifacts)
+                if wanted == 1
+                else _advance(env, lease, wanted)
+            )
+        if made is not None:
+            _complete(env, lease, made)
     except UnusableUpdatesError as error:  # a retry would read the same bytes
         with env.transactions.begin("fail_aggregation") as tx:
             aggregation.fail(tx, lease, reason=str(error), now=env.transactions.now())
@@ -66,12 +73,79 @@ def aggregate_round(round_id: str) -> None:
             aggregation.release(tx, lease, reason=str(error), not_before=not_before)
 
 
+def _advance(env: Runtime, lease: AggregationLease, wanted: int) -> Aggregated | None:
+    """Do what a split aggregation needs next; None while its parts are worked on.
+
+    Raises:
+        UnusableUpdatesError, StorageUnavailableError: as `aggregation.aggregate`.
+    """
+    with env.transactions.begin("read_parts") as tx:
+        progress = splitting.progress_of(tx, lease.round_id)
+        hopeless = splitting.given_up(tx, lease.round_id, now=env.transactions.now())
+    if hopeless is not None:
+        raise UnusableUpdatesError(hopeless)
+    if progress is not None and progress.written is not None:
+        try:
+            return splitting.assemble(lease, env.artifacts, progress.written)
+        except splitting.PartsLostError as error:
+            log.warning("parts_lost", round_id=str(lease.round_id), error=str(error))
+            with env.transactions.begin("begin_again") as tx:
+                splitting.begin_again(tx, lease.round_id)
+                splitting.let_go(tx, lease, until=env.transactions.now())
+            return None
+    until = env.transactions.now() + env.aggregation_lease
+    if progress is not None and progress.open:
+        with env.transactions.begin("await_parts") as tx:
+            splitting.ring(tx, lease.round_id)
+            splitting.let_go(tx, lease, until=until)
+        return None
+    so_far = progress or splitting.Progress(parts=wanted, done=(), open=0)
+    stage = splitting.plan_stage(lease, env.artifacts, so_far)
+    with env.transactions.begin("open_stage") as tx:
+        splitting.open_stage(tx, lease, stage, number=len(so_far.done), wanted=so_far.parts)
+        splitting.let_go(tx, lease, until=until)
+    return None
+
+
+@celery_app.task(name=AGGREGATE_PART)
+def aggregate_part(part_id: str) -> None:
+    """Make one part of an aggregation that is split, under a lease of its own."""
+    env = runtime()
+    duration = env.aggregation_lease
+    with env.transactions.begin("lease_part") as tx:
+        held = splitting.lease_part(
+            tx, UUID(part_id), now=env.transactions.now(), duration=duration
+        )
+    if held is None:
+        return  # done, held by another worker, or given up with its round
+
+    def renew() -> bool:
+        with env.transactions.begin("renew_part") as tx:
+            return splitting.renew_part(tx, held, now=env.transactions.now(), duration=duration)
+
+    try:
+        with kept(renew, duration=duration):
+            result = splitting.make_part(held, env.artifacts)
+        with env.transactions.begin("finish_part") as tx:
+            splitting.finish_part(tx, held, result)
+    except UnusableUpdatesError as error:
+        with env.transactions.begin("fail_part") as tx:
+            splitting.fail_part(tx, held, reason=str(error), now=env.transactions.now())
+    except StorageUnavailableError as error:
+        log.warning("part_delayed", part_id=part_id, error=str(error))
+        with env.transactions.begin("release_part") as tx:
+            not_before = env.transactions.now() + STORE_RETRY
+            splitting.release_part(tx, held, not_before=not_before)
+
+
 def _complete(env: Runtime, lease: AggregationLease, made: Aggregated) -> None:
+    parts: list[str] = []
     try:
         with env.transactions.begin("complete_aggregation") as tx:
-            aggregation.complete(
+            if aggregation.complete(
                 tx, lease, made, now=env.transactions.now(), online_for=env.online_for
-            )
+            ):
+                parts = splitting.forget(tx, lease.round_id)
     except ArtifactPurgedError:  # these very bytes were once deleted
         federation_id = lease.base.federation_id
         with env.transactions.begin("revive_checkpoint") as tx:
@@ -79,9 +153,12 @@ def _complete(env: Runtime, lease: AggregationLease, made: Aggregated) -> None:
                 tx, env.artifacts, federation_id, made.blobs, now=env.transactions.now()
             )
         with env.transactions.begin("complete_aggregation") as tx:
-            aggregation.complete(
+            if aggregation.complete(
                 tx, lease, made, now=env.transactions.now(), online_for=env.online_for
-            )
+            ):
+                parts = splitting.forget(tx, lease.round_id)
+    for digest in parts:  # the orphan sweep would find them, a day later
+        env.artifacts.delete(lease.base.federation_id, digest)
 
 
 @celery_app.task(name=SWEEP)

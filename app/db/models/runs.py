@@ -173,11 +173,13 @@ class AggregationPart(Base):
     """
 
     __tablename__ = "aggregation_parts"
-    __table_args__ = (CheckConstraint("attempts >= 0", name="attempts_positive"),)
+    __table_args__ = (UniqueConstraint("round_id", "stage", "index"),)
 
-    round_id: Mapped[UUID] = mapped_column(ForeignKey("rounds.id"), primary_key=True)
-    stage: Mapped[int] = mapped_column(primary_key=True)  # from 0
-    index: Mapped[int] = mapped_column(primary_key=True)  # of the range of elements, from 0
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    round_id: Mapped[UUID] = mapped_column(ForeignKey("rounds.id"))
+    stage: Mapped[int]  # from 0
+    index: Mapped[int]  # of the range of elements, from 0
+    count: Mapped[int]  # parts that were wanted of every stage
     lease_token: Mapped[UUID | None]
     lease_expires_at: Mapped[datetime | None]
     attempts: Mapped[int] = mapped_column(server_default="0", default=0)

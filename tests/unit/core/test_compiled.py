@@ -1,4 +1,4 @@
-"""Compiled loops and numpy write the same bits; where compiled ones are kept; when they are used."""
+"""Compiled loops and numpy write the same bits; where compiled ones are kept, and when used."""
 
 import os
 import subprocess
@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from hansa_core.aggregation import compiled
+from hansa_core.aggregation.bases import add_base
 from hansa_core.aggregation.bulyan import bulyan
 from hansa_core.aggregation.compiled.caches import FOLDER, cache_folder
 from hansa_core.aggregation.distances import (
@@ -25,7 +26,7 @@ from hansa_core.aggregation.outputs import Combine
 from hansa_core.aggregation.ranks import MiddleMean
 from hansa_core.aggregation.sums import WeightedSum
 from hansa_core.aggregation.trust import trusted
-from hansa_core.dtypes import BFLOAT16, f32_to_bf16
+from hansa_core.dtypes import BFLOAT16, DType, f32_to_bf16, widen
 from tests.combines import ViewedBytes, delta_of, opened, same_bits
 from tests.tensors import Tensors
 
@@ -120,6 +121,40 @@ def test_bulyan_gives_the_same_bits_by_both(
         lambda: delta_of(bulyan(inputs, byzantine=byzantine, tile_bytes=1), inputs, 1031),
     )
     assert same_bits(fast, slow)
+
+
+@pytest.mark.parametrize("dtype", [DType.F64, DType.F32, DType.BF16, DType.F16])
+def test_a_base_is_added_to_the_same_bits_by_both(
+    dtype: DType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(8)
+    patterns = rng.integers(0, 256, 40_000 * dtype.itemsize).astype(np.uint8)  # all sorts of floats
+    values: NDArray[np.float64] = np.empty(40_000)
+    with np.errstate(all="ignore"):
+        widen(patterns, dtype, values)
+    ties = np.concatenate([2.0**-8 + 2.0 ** -np.arange(9.0, 60.0), [3.4e38, 3.3895e38, 65519.9]])
+    deltas = rng.choice(np.concatenate([SPECIAL, ties, -ties]), len(values))
+    with np.errstate(all="ignore"):
+        deltas[::2] = values[rng.permutation(len(values))][::2] * rng.choice([1e-3, 1.0], 20_000)
+
+    def work() -> tuple[bool, NDArray[np.uint8]]:
+        out = np.zeros_like(patterns)
+        with np.errstate(all="ignore"):
+            finite = add_base(patterns, dtype, deltas.copy(), np.empty(len(deltas)), out)
+        return finite, out
+
+    (fast, fast_out), (slow, slow_out) = both(monkeypatch, work)
+    assert fast is slow is False
+    made = np.empty((2, len(values)))
+    widen(fast_out, dtype, made[0])
+    widen(slow_out, dtype, made[1])
+    assert same_bits([made[0]], [made[1]])
+    fine = np.flatnonzero(np.isfinite(made[1]))
+    patterns = patterns.reshape(len(values), -1)[fine].reshape(-1)
+    deltas = deltas[fine]
+    (fast, fast_out), (slow, slow_out) = both(monkeypatch, work)
+    assert fast is slow is True
+    assert np.array_equal(fast_out, slow_out)
 
 
 def test_trust_gives_the_same_bits_by_both(monkeypatch: pytest.MonkeyPatch) -> None:

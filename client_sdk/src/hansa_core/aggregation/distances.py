@@ -61,7 +61,10 @@ def squared_distances(inputs: Inputs, coefficients_k: Sequence[float]) -> _F64s:
 
     One pass over all files; v is never held whole. Raises UpdateRefusedError if not finite.
     """
-    return squared_distances_of(inputs, squared_distance_parts(inputs, coefficients_k))
+    cells = inputs.measure(
+        "squared distances", lambda it, part: squared_distance_parts(it, coefficients_k, part)
+    )
+    return squared_distances_of(inputs, cells)
 
 
 def pairwise_squared_distances(inputs: Inputs) -> _F64s:
@@ -69,7 +72,9 @@ def pairwise_squared_distances(inputs: Inputs) -> _F64s:
 
     One pass over all files; 8 bytes per pair. Raises UpdateRefusedError if not finite.
     """
-    return pairwise_squared_distances_of(inputs, pairwise_parts(inputs))
+    return pairwise_squared_distances_of(
+        inputs, inputs.measure("pairwise squared distances", pairwise_parts)
+    )
 
 
 def products_with(inputs: Inputs, root: int) -> tuple[_F64s, _F64s]:
@@ -77,7 +82,8 @@ def products_with(inputs: Inputs, root: int) -> tuple[_F64s, _F64s]:
 
     One pass over all files. Raises UpdateRefusedError if not finite.
     """
-    return products_of(inputs, product_parts(inputs, root))
+    cells = inputs.measure("products", lambda it, part: product_parts(it, root, part))
+    return products_of(inputs, cells)
 
 
 # Cells

@@ -9,7 +9,7 @@ Invariants
 - Memory is 16 bytes per run of neighbouring bytes and file; a canonical file has one run a section.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Protocol
@@ -119,7 +119,6 @@ class SectionFile:
             done += len(piece)
             which += 1
 
-
     def view(self, section: Section, start: int, most: int) -> NDArray[np.uint8] | None:
         """Return up to `most` bytes from element `start` of the section on, where they lie.
 
@@ -149,11 +148,18 @@ class Inputs:
     contributions: tuple[Contribution, ...]  # in the order that every rule takes them
     sections: tuple[Section, ...]  # without empty ones
     files: tuple[DeltaFile, ...]  # of the contributions
+    measured: "Measured | None" = None  # who measures, if not whoever asks (splits.py)
 
     @property
     def total_weight(self) -> int:
         """Examples of all contributions."""
         return sum(contribution.weight for contribution in self.contributions)
+
+    def measure(self, kind: str, cells: "Cells") -> Iterable[NDArray[np.float64]]:
+        """Return a measurement of whole updates, cell by cell."""
+        if self.measured is None:
+            return cells(self, None)
+        return self.measured(self, Measurement(kind, cells))
 
     def require(self, *, least: int = 1, unscaled: bool = False) -> None:
         """Check what a rule can take. `unscaled`: it counts each site once, none for less.
@@ -186,6 +192,26 @@ class Inputs:
                 )
             files.append(open_tensors(source, sections))
         return Inputs(self.base, self.contributions, tuple(sections), tuple(files))
+
+
+Cells = Callable[[Inputs, range | None], Iterator[NDArray[np.float64]]]
+"""Measures some cells of the inputs (distances.py); without a range, all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What a rule has to know of whole updates before it can combine them."""
+
+    kind: str
+    cells: Cells
+
+
+class Measured(Protocol):
+    """Knows measurements that others have made."""
+
+    def __call__(self, inputs: Inputs, measurement: Measurement) -> Iterable[NDArray[np.float64]]:
+        """Return all cells, in order; or raise what says that they are not known yet."""
+        ...
 
 
 def ordered(contributions: Sequence[Contribution]) -> tuple[Contribution, ...]:

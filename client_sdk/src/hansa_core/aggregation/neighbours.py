@@ -36,7 +36,8 @@ def closest(inputs: Inputs, neighbours: int, keep: int) -> list[int]:
     Of equal scores the earlier update is kept. Raises UpdateRefusedError for a distance that is
     not finite.
     """
-    if len(inputs.files) > DIRECT_LIMIT or not compiled.usable():
+    # Bounds are made in one pass over everything: where others measure, distances are asked for.
+    if inputs.measured is None and (len(inputs.files) > DIRECT_LIMIT or not compiled.usable()):
         certain = _by_bounds(inputs, neighbours, keep)
         if certain is not None:
             return certain

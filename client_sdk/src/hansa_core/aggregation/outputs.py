@@ -18,6 +18,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hansa_core.aggregation.bases import add_base
 from hansa_core.aggregation.inputs import DeltaFile, Section, slot_dtype
 from hansa_core.aggregation.steps import ServerStep
 from hansa_core.dtypes import DType, add_saturating, narrow, widen
@@ -165,9 +166,7 @@ def _finish(
     if not section.dtype.is_float:
         add_saturating(base, delta_t, section.dtype, out)
         return
-    widen(base, section.dtype, scratch_t)
-    delta_t += scratch_t
-    if not narrow(delta_t, section.dtype, out):
+    if not add_base(base, section.dtype, delta_t, scratch_t, out):
         _refuse("the new checkpoint", section, start, out, section.dtype)
 
 

@@ -25,6 +25,9 @@ def plain_decode(file: bytes, layout: Layout, plan: CodecPlan) -> dict[str, NDAr
             at += tensor.size
             continue
         values: list[float] = []
+        if len(tensor.shape) <= 1 and tensor.count <= 65_536:
+            values = list(struct.unpack_from(f"<{tensor.count}f", file, at))
+            at += 4 * tensor.count
         while len(values) < tensor.count:
             record, size = _record(file, at, tensor.count - len(values), plan)
             values += record

@@ -71,11 +71,15 @@ def a_model(seed: int = 0) -> Tensors:
     rng = np.random.default_rng(seed)
     return {
         "a": (rng.standard_normal((91, 97)) * 1e-3).astype("f4"),  # two chunks and a bit
-        "b": rng.standard_normal(5).astype("f4"),
-        "c": (rng.standard_normal(4096) * 1e-2).astype("f4"),  # one whole chunk
+        "b": rng.standard_normal((1, 5)).astype("f4"),
+        "c": (rng.standard_normal((64, 64)) * 1e-2).astype("f4"),  # one whole chunk
+        "d.bias": rng.standard_normal(12).astype("f4"),  # vectors stay whole
+        "d.scale": np.array(0.1, "f4"),
+        "e": rng.standard_normal((5, 50)).astype("f4"),
         "empty": np.zeros((3, 0), "f4"),
-        "half": (rng.standard_normal(301) * 1e-2).astype("f2"),
-        "brain": f32_to_bf16(rng.standard_normal(33).astype("f4")).view(BFLOAT16),
+        "half": (rng.standard_normal((7, 43)) * 1e-2).astype("f2"),
+        "half.bias": rng.standard_normal(3).astype("f2"),
+        "brain": f32_to_bf16(rng.standard_normal((3, 11)).astype("f4")).view(BFLOAT16),
         "double": rng.standard_normal((2, 9)),
         "steps": np.array(1234),
         "bytes": rng.integers(0, 255, 7).astype("u1"),

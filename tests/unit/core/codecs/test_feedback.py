@@ -54,11 +54,11 @@ def test_what_was_not_sent_is_kept_to_the_bit(plan: SparsePlan) -> None:
 def test_sent_and_kept_are_all_that_came_in(plan: SparsePlan) -> None:
     """After many rounds of other deltas, what was sent differs from all of them by the residual."""
     rng = np.random.default_rng(5)
-    layout = Layout.of({"w": np.zeros(5000, "f4")})
-    came_in, went_out = np.zeros(5000), np.zeros(5000)
-    residual: dict[str, NDArray[np.float32]] = {"w": np.zeros(5000, "f4")}
+    layout = Layout.of({"w": np.zeros((50, 100), "f4")})
+    came_in, went_out = np.zeros((50, 100)), np.zeros((50, 100))
+    residual: dict[str, NDArray[np.float32]] = {"w": np.zeros((50, 100), "f4")}
     for _ in range(20):
-        delta: Tensors = {"w": (rng.standard_normal(5000) * 1e-3).astype("f4")}
+        delta: Tensors = {"w": (rng.standard_normal((50, 100)) * 1e-3).astype("f4")}
         carried = carry(plan, delta, residual)
         sent = decoded(plan, encoded(plan, carried), layout)
         residual = residual_of(carried, sent)
@@ -70,9 +70,9 @@ def test_sent_and_kept_are_all_that_came_in(plan: SparsePlan) -> None:
 @pytest.mark.parametrize("name", ["topk", "sparse2"])
 def test_a_steady_delta_gets_through_in_time(name: str) -> None:
     plan = sparse(name, fraction=0.1)
-    steady: Tensors = {"w": np.linspace(0.5, 1, 1000, dtype="f4")}
+    steady: Tensors = {"w": np.linspace(0.5, 1, 1000, dtype="f4").reshape(10, 100)}
     layout, rounds = Layout.of(steady), 60
-    total = np.zeros(1000)
+    total = np.zeros((10, 100))
     residual: dict[str, NDArray[np.float32]] | None = None
     for _ in range(rounds):
         carried = carry(plan, steady, residual)
@@ -80,6 +80,13 @@ def test_a_steady_delta_gets_through_in_time(name: str) -> None:
         residual = residual_of(carried, sent)
         total += sent["w"]
     assert np.abs(total / rounds - steady["w"]).max() < 0.35
+
+
+def test_of_vectors_nothing_is_left() -> None:
+    carried = carry(TOPK, MODEL, None)
+    left = residual_of(carried, decoded(TOPK, encoded(TOPK, carried), Layout.of(carried)))
+    assert not left["d.bias"].any()
+    assert left["a"].any()
 
 
 def test_a_decay_lets_the_rest_fade() -> None:

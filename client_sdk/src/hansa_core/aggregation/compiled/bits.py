@@ -94,6 +94,27 @@ f32_value = _inline(types.float64, (types.int32,), _to_double(lambda _, values: 
 f64_value = _inline(types.float64, (types.int64,), lambda b, v: b.bitcast(v[0], _DOUBLE))
 
 
+def _to_bf16(builder: Any, values: list[Any]) -> Any:
+    """Round binary64 once, by way of binary32 rounded to odd: dtypes.f64_to_bf16, step by step."""
+    exact = values[0]
+    nearest = builder.fptrunc(exact, _FLOAT)
+    again = builder.fpext(nearest, _DOUBLE)
+    lost = builder.fcmp_ordered("!=", again, exact)
+    magnitude = _I64(2**63 - 1)
+    sizes = [builder.and_(builder.bitcast(it, _I64), magnitude) for it in (again, exact)]
+    away = builder.and_(lost, builder.icmp_signed(">", *sizes))
+    odd = builder.sub(builder.bitcast(nearest, _I32), builder.zext(away, _I32))
+    odd = builder.or_(odd, builder.zext(lost, _I32))
+    even = builder.and_(builder.lshr(odd, _I32(16)), _I32(1))
+    rounded = builder.lshr(builder.add(odd, builder.add(even, _I32(0x7FFF))), _I32(16))
+    quiet = builder.or_(builder.lshr(odd, _I32(16)), _I32(0x40))
+    is_nan = builder.fcmp_unordered("uno", exact, exact)
+    return builder.trunc(builder.select(is_nan, quiet, rounded), ir.IntType(16))
+
+
+to_bf16 = _inline(types.uint16, (types.float64,), _to_bf16)
+
+
 def _ordered(kind: Any, shift: int) -> _Emit:
     """Make integers of a float's bits that compare as the floats do; applied twice, nothing."""
     most = kind((1 << shift) - 1)

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from hansa_core.aggregation.compiled import bits
 from hansa_core.aggregation.compiled.jit import compiled, inlined
-from hansa_core.aggregation.compiled.kinds import F32
-from hansa_core.aggregation.compiled.rows import add_scaled, itemsize, widen
+from hansa_core.aggregation.compiled.kinds import BF16, F32
+from hansa_core.aggregation.compiled.rows import add_four_scaled, add_scaled, itemsize, widen
 
-BLOCK = 1024  # elements: of a sum of squares, and of what lies in the L1 cache
+BLOCK = 1024  # elements of a sum of squares
+PIECE = 512  # elements of a weighted sum: it stays in the L1 cache
 LEAVES = BLOCK // bits.LEAF
 SIX = 6  # rows: two and four others
 _I64s, _U64s = NDArray[np.int64], NDArray[np.uint64]
@@ -35,25 +36,38 @@ def weighted_sum(
     kinds_k: _I64s, addresses_k: _U64s, factors_k: _F64s, divisor: float, out_t: _F64s
 ) -> None:
     """Write sum_k factor_k * row_k / divisor; the first term is not added to a zero."""
-    for start in range(0, out_t.shape[0], BLOCK):
-        out_b = out_t[start : start + BLOCK]
-        for k in range(addresses_k.shape[0]):
-            kind = kinds_k[k]
-            address = addresses_k[k] + np.uint64(start * itemsize(kind))
-            if k == 0:
-                widen(kind, address, out_b)
-                for i in range(out_b.shape[0]):
-                    out_b[i] *= factors_k[0]
+    count = addresses_k.shape[0]
+    for start in range(0, out_t.shape[0], PIECE):
+        out_b = out_t[start : start + PIECE]
+        widen(kinds_k[0], addresses_k[0] + np.uint64(start * itemsize(kinds_k[0])), out_b)
+        for i in range(out_b.shape[0]):
+            out_b[i] *= factors_k[0]
+        k = 1
+        while k < count:
+            if k + 4 <= count and _are_f32(kinds_k, k, k + 4):
+                add_four_scaled(addresses_k, start * 4, factors_k, k, out_b)
+                k += 4
             else:
+                kind = kinds_k[k]
+                address = addresses_k[k] + np.uint64(start * itemsize(kind))
                 add_scaled(kind, address, factors_k[k], out_b)
+                k += 1
         if divisor != 1:
             for i in range(out_b.shape[0]):
                 out_b[i] /= divisor
 
 
+@inlined
+def _are_f32(kinds_k: _I64s, first: int, stop: int) -> bool:
+    same = True
+    for k in range(first, stop):
+        same &= kinds_k[k] == F32
+    return same
+
+
 @compiled
 def add_base(kind: int, base: int, delta_t: _F64s, out: int) -> bool:
-    """Write base + delta, F32 or F64, rounded once, to an address; whether all is finite."""
+    """Write base + delta, F32, F64 or BF16, rounded once, to an address; whether all is finite."""
     count = delta_t.shape[0]
     lost = 0
     if kind == F32:
@@ -63,6 +77,13 @@ def add_base(kind: int, base: int, delta_t: _F64s, out: int) -> bool:
             made = np.float32(delta_t[i] + np.float64(base32[i]))
             out32[i] = made
             lost += 0 if abs(made) < np.float32(np.inf) else 1
+    elif kind == BF16:
+        base16 = bits.carray(bits.u16_at(base), (count,))
+        out16 = bits.carray(bits.u16_at(out), (count,))
+        for i in range(count):
+            out16[i] = bits.to_bf16(delta_t[i] + bits.bf16_value(base16[i]))
+        for i in range(count):
+            lost += 0 if abs(bits.bf16_value(out16[i])) < np.inf else 1
     else:
         base64 = bits.carray(bits.f64_at(base), (count,))
         out64 = bits.carray(bits.f64_at(out), (count,))
