@@ -29,6 +29,7 @@ from hansa_core.aggregation.inputs import (
 )
 from hansa_core.aggregation.outputs import TILE_BYTES, Combine, Span, Stepping, TileWriter
 from hansa_core.aggregation.sums import WeightedSum
+from hansa_core.codecs.files import EncodedFile
 from hansa_core.codecs.plans import CodecPlan, ExactPlan
 from hansa_core.layouts import Layout
 from hansa_core.problems import AggregationError
@@ -226,8 +227,6 @@ def _open(
     layout = parts.upload_layout(contribution.groups)
     if isinstance(job.codec, ExactPlan):
         return open_update(job.base, contribution, layout, sections)
-    from hansa_core.codecs.files import EncodedFile  # HOIST
-
     return EncodedFile(contribution.read, layout, job.codec)
 
 

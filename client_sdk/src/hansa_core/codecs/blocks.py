@@ -199,8 +199,8 @@ def _upper(sizes_rk: Doubles, levels_r2: Doubles) -> NDArray[np.bool_]:
 def _means(sizes_rk: Doubles, upper_rk: NDArray[np.bool_]) -> Doubles:
     """Return the means of the lower and of the upper sizes; without upper ones, one mean twice."""
     above_r = np.count_nonzero(upper_rk, axis=1)
-    high_sum_r: Doubles = np.sum(sizes_rk, axis=1, where=upper_rk)
-    low_sum_r: Doubles = np.sum(sizes_rk, axis=1, where=~upper_rk)
+    high_sum_r: Doubles = np.sum(sizes_rk * upper_rk, axis=1)
+    low_sum_r: Doubles = np.sum(sizes_rk * ~upper_rk, axis=1)
     low_r: Doubles = low_sum_r / np.maximum(upper_rk.shape[1] - above_r, 1)
     high_r = np.where(above_r > 0, high_sum_r / np.maximum(above_r, 1), low_r)
     return np.stack([low_r, high_r], axis=1)

@@ -1,7 +1,7 @@
 """What can be wrong with the bytes of records: numbers that are not finite, places out of order.
 
-Each function looks at records of one size and tells the first one that is wrong, so that a file has the
-same fault however it is cut.
+Each function looks at records of one size and tells the first one that is wrong, so that a file has
+the same fault however it is cut.
 """
 
 from dataclasses import dataclass

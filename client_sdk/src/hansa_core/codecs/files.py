@@ -22,7 +22,7 @@ from hansa_core.codecs.formats import (
     codec_of,
     format_of,
 )
-from hansa_core.codecs.parts import decode_part
+from hansa_core.codecs.parts import PartDecoder, decode_part
 from hansa_core.codecs.plans import CodecPlan, ExactPlan, LossyPlan
 from hansa_core.codecs.records import Records
 from hansa_core.dtypes import BFLOAT16, DType, bf16_to_f32
@@ -52,8 +52,11 @@ class Section(Protocol):
 class EncodedFile:
     """One encoded update by section and element."""
 
-    def __init__(self, read: ReadAt, layout: Layout, plan: LossyPlan) -> None:
+    def __init__(
+        self, read: ReadAt, layout: Layout, plan: LossyPlan, *, decoder: PartDecoder = decode_part
+    ) -> None:
         """Read and check the header. Raises UpdateRefusedError, and what `read` raises."""
+        self._decode_part = decoder
         header = bytearray(HEADER_SIZE)
         read(memoryview(header), 0)
         form = format_of(plan, layout)
@@ -123,7 +126,7 @@ class EncodedFile:
         raw = np.empty((last - first) * size + last_size, np.uint8)
         self._read(raw.data, offset + first * size)
         available = count - first * elements
-        decode_part(self._records, raw, available, start - first * elements, out_n)
+        self._decode_part(self._records, raw, available, start - first * elements, out_n)
 
 
 def encode(

@@ -3,8 +3,8 @@
     64 bytes of header | the tensors back to back, in the layout's canonical order
 
 Float tensors are cut into records (records.py), a whole number to each tensor; short vectors lie
-there as float32 (`codec_of`), integers and BOOL as they are. Nothing in a file tells a decoder how much to allocate: the layout and the
-plan do, and a header that says otherwise is refused.
+there as float32 (`codec_of`), integers and BOOL as they are. Nothing in a file tells a decoder how
+much to allocate: the layout and the plan do, and a header that says otherwise is refused.
 
 Header, little-endian:
 

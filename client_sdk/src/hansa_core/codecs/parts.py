@@ -7,6 +7,7 @@ by whole records (records.py) of which the ends are cut off. Both give the same 
 import importlib.util
 from functools import lru_cache
 from types import ModuleType
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,14 @@ from hansa_core.codecs.records import (
     TopKChunks,
 )
 from hansa_core.problems import TensorFormatError
+
+
+class PartDecoder(Protocol):
+    """What `decode_part` and `decode_plain` are."""
+
+    def __call__(
+        self, records: Records, raw: Bytes, available: int, skip: int, out_n: Floats
+    ) -> None: ...
 
 
 def decode_part(records: Records, raw: Bytes, available: int, skip: int, out_n: Floats) -> None:

@@ -7,12 +7,14 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from hansa_core.aggregation.bulyan import bulyan
 from hansa_core.aggregation.centres import centred_clipping, geometric_median
 from hansa_core.aggregation.clipping import clipped_mean
 from hansa_core.aggregation.inputs import Inputs
 from hansa_core.aggregation.krum import MOST_UPDATES, krum, least_updates
 from hansa_core.aggregation.medians import coordinate_median, trimmed_count, trimmed_mean
 from hansa_core.aggregation.outputs import Combine
+from hansa_core.aggregation.trust import trusted
 from hansa_core.names import Name
 from hansa_core.problems import AggregationError
 from hansa_core.strategies.base import Strategy
@@ -103,8 +105,6 @@ class BulyanPlan(Strategy, frozen=True):
 
     def combine(self, inputs: Inputs, *, tile_bytes: int) -> Combine:
         """Choose, then take the values around each element's median."""
-        from hansa_core.aggregation.bulyan import bulyan  # HOIST
-
         return bulyan(inputs, byzantine=self.byzantine, tile_bytes=tile_bytes)
 
     def cohort_problem(self, min_sites: int, size: int | None) -> str | None:
@@ -171,8 +171,6 @@ class FLTrustPlan(Strategy, frozen=True):
             raise AggregationError(
                 f"fltrust needs the update of its root site {self.root}, got {len(roots)} of them"
             )
-        from hansa_core.aggregation.trust import trusted  # HOIST
-
         return trusted(inputs, root=roots[0], tile_bytes=tile_bytes)
 
 
