@@ -31,7 +31,9 @@ class Config(BaseModel):
 
 
 class LeastSquares:
-    """Fits a line to the site's examples."""
+    """Fits a line to the site's examples by plain SGD."""
+
+    applies_term = True
 
     @property
     def config_type(self) -> type[Config]:
@@ -55,9 +57,23 @@ class LeastSquares:
             _never.wait(WAIT_SECONDS)
             batch = order.choice(EXAMPLES, BATCH, replace=False)
             error = x[batch] @ weight - y[batch]
-            weight -= np.float32(context.config.learning_rate / BATCH) * (error @ x[batch])
+            moved = np.float32(context.config.learning_rate / BATCH) * (error @ x[batch])
+            if context.term is not None:
+                rate = np.float32(context.config.learning_rate)
+                moved += rate * np.float32(context.term.pull) * (weight - tensors[ONE_WEIGHT])
+                if context.term.shift is not None:
+                    moved += rate * context.term.shift[ONE_WEIGHT]
+            weight -= moved
             context.report(step / context.config.steps)
-        return TrainResult({ONE_WEIGHT: weight}, EXAMPLES, {"loss": _loss(weight)})
+        return TrainResult(
+            {ONE_WEIGHT: weight},
+            EXAMPLES,
+            {"loss": _loss(weight)},
+            steps=context.config.steps,
+            learning_rate=context.config.learning_rate,
+            normaliser=float(context.config.steps),
+            base_loss=_loss(tensors[ONE_WEIGHT]),
+        )
 
     def evaluate(
         self, tensors: Mapping[str, NDArray[Any]], context: TrainContext[Config]

@@ -12,7 +12,7 @@ from hansa.trainer import ConfigError, TrainerError
 from hansa_core import wire
 from hansa_core.problems import CoreError
 
-_OWN_FRAMES = frozenset({"hansa.runner", "hansa.work"})
+_OWN_FRAMES = frozenset({"hansa.runner", "hansa.work", "hansa.local_work"})
 
 
 class Tracebacks(StrEnum):

@@ -4,7 +4,8 @@
     site.key.next  the key of a rotation that was not confirmed yet
     site.json      the enrolment: hub, site, federation; written after the hub agreed
     lock           held by the one process that works in the folder
-    tasks/ checkpoints/   the journal's (journal.py)
+    tasks/ checkpoints/ slots/   the journal's (journal.py)
+    memory/        what is remembered between rounds (memory.py)
 
 Invariants: the folder is 0700 and ours alone; the key exists on disk before the hub hears of it
 and never leaves it; every file here is replaced whole and flushed to disk.

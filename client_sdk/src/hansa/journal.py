@@ -1,24 +1,28 @@
 """What a site remembers of a task across a kill, and its cache of checkpoints.
 
     tasks/<task id>/answer.json         what was signed; its presence means the work is done
-    tasks/<task id>/delta.safetensors   the trained delta that a training answer names
+    tasks/<task id>/delta.safetensors   the trained delta that a training answer names;
+                                        delta.hansa where the run's codec encodes it
+    tasks/<task id>/part-<name>.safetensors   what goes with the delta
     checkpoints/<digest>.safetensors    models, the two used last
+    slots/<digest>.safetensors          what of the server's own goes with the model at hand
 
 A task goes claimed -> answered -> finished. A runner that is killed gets the same task again from
-the hub; if an answer for it lies here and its delta still has its digest, exactly these bytes and
-this signature are sent, and nothing is trained again. Otherwise the site trains again, from the
+the hub; if an answer for it lies here and its files still have their digests, exactly these bytes
+and this signature are sent, and nothing is trained again. Otherwise the site trains again, from the
 same seed.
 
-Durability: the delta is written and renamed before the answer that names it, and both survive a
-killed process. They are not flushed to disk: a power cut may tear them, what is torn fails its
-check on reading, and the price is one more training. (The key and the enrolment are flushed:
-identity.py.)
+Durability: the delta and its parts are written and renamed before the answer that names them, and
+all survive a killed process. They are not flushed to disk: a power cut may tear them, what is torn
+fails its check on reading, and the price is one more training. (The key and the enrolment are
+flushed: identity.py.)
 """
 
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,11 +32,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hansa.files import write_whole
-from hansa.transfers import digest_file
+from hansa.transfers.files import digest_file
 from hansa_core import wire
+from hansa_core.codecs.plans import ExactPlan
 from hansa_core.problems import TensorFormatError
 from hansa_core.states import RoundKind
-from hansa_core.tensors import read_tensors, write_tensors
+from hansa_core.tensors import ReadAt, Sink, read_tensors, write_tensors
 
 KEPT_CHECKPOINTS = 2
 MAX_ANSWER = 1 << 20  # bytes of an answer.json
@@ -64,7 +69,7 @@ class Answer(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class StoredTensors:
-    """A tensor file this process has just written."""
+    """A file of tensors that this process has just written."""
 
     path: Path
     digest: str
@@ -77,6 +82,7 @@ class Journal:
     def __init__(self, state_dir: Path) -> None:
         self._tasks = state_dir / "tasks"
         self._checkpoints = state_dir / "checkpoints"
+        self._slots = state_dir / "slots"  # made when there is one
         for folder in (self._tasks, self._checkpoints):
             folder.mkdir(mode=0o700, exist_ok=True)
 
@@ -95,9 +101,18 @@ class Journal:
             folder.mkdir(mode=0o700)
         return answer
 
-    def store_delta(self, task: wire.Task, tensors: Mapping[str, NDArray[Any]]) -> StoredTensors:
-        """Write the canonical file of `tensors`, hashed on the way. Raises TensorFormatError."""
-        return store_tensors(self.delta_path(task.id), tensors)
+    def store_delta(self, task: wire.Task, write: Callable[[Sink], int]) -> StoredTensors:
+        """Store what `write` gives as the delta of `task`, hashed on the way.
+
+        Raises what `write` raises.
+        """
+        return store_file(self.delta_path(task), write)
+
+    def store_part(
+        self, task: wire.Task, name: str, tensors: Mapping[str, NDArray[Any]]
+    ) -> StoredTensors:
+        """Write a file that goes with the delta, hashed on the way. Raises TensorFormatError."""
+        return store_tensors(self.part_path(task.id, name), tensors)
 
     def store_answer(self, task: wire.Task, answer: Answer) -> None:
         """Record what was signed for `task`; from now on it is what will be sent."""
@@ -110,9 +125,14 @@ class Journal:
         """Forget a task that needs nothing any more."""
         shutil.rmtree(self._folder(task_id), ignore_errors=True)
 
-    def delta_path(self, task_id: UUID) -> Path:
+    def delta_path(self, task: wire.Task) -> Path:
         """Return where the delta of a task lies."""
-        return self._folder(task_id) / "delta.safetensors"
+        exact = isinstance(task.codec, ExactPlan)
+        return self._folder(task.id) / ("delta.safetensors" if exact else "delta.hansa")
+
+    def part_path(self, task_id: UUID, name: str) -> Path:
+        """Return where a file lies that goes with the delta of a task."""
+        return self._folder(task_id) / f"part-{name}.safetensors"
 
     def checkpoint_path(self, digest: str) -> Path:
         """Return where a downloaded model lies, or will."""
@@ -121,14 +141,27 @@ class Journal:
     def cached_checkpoint(self, checkpoint: wire.CheckpointRef) -> Path | None:
         """Return the stored model if it is here and whole; a damaged one is removed."""
         path = self.checkpoint_path(checkpoint.digest)
-        try:
-            if digest_file(path) == (checkpoint.digest, checkpoint.size):
-                os.utime(path)
-                return path
-        except FileNotFoundError:
+        if not _is_whole(path, checkpoint.digest, checkpoint.size):
             return None
-        path.unlink()
-        return None
+        os.utime(path)
+        return path
+
+    def slot_path(self, digest: str) -> Path:
+        """Return where a downloaded slot of the server's lies, or will."""
+        self._slots.mkdir(mode=0o700, exist_ok=True)
+        return self._slots / f"{digest}.safetensors"
+
+    def cached_slot(self, slot: wire.SlotRef) -> Path | None:
+        """Return the stored slot if it is here and whole; a damaged one is removed."""
+        path = self.slot_path(slot.digest)
+        return path if _is_whole(path, slot.digest, slot.size) else None
+
+    def trim_slots(self, current: Collection[str]) -> None:
+        """Remove all slots but those with the digests `current`: the next round has others."""
+        if self._slots.is_dir():
+            for path in self._slots.iterdir():
+                if path.name.partition(".")[0] not in current:
+                    path.unlink()
 
     def trim_checkpoints(self, current: str) -> None:
         """Remove all models but `current` and those used last, and other downloads cut short."""
@@ -154,21 +187,30 @@ class Journal:
             return None
         if not answer.is_for(task):
             return None
-        if answer.manifest is not None:
-            try:
-                stored = digest_file(self.delta_path(task.id))
-            except FileNotFoundError:
-                return None
-            if stored != (answer.manifest.digest, answer.manifest.size):
-                return None
-        return answer
+        if answer.manifest is None:
+            return answer
+        named = {self.delta_path(task): (answer.manifest.digest, answer.manifest.size)}
+        for name, part in answer.manifest.parts.items():
+            named[self.part_path(task.id, name)] = (part.digest, part.size)
+        whole = all(_is_whole(path, *wanted) for path, wanted in named.items())
+        return answer if whole else None
 
 
-def store_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> StoredTensors:
+def store_tensors(
+    path: Path, tensors: Mapping[str, NDArray[Any]], *, durable: bool = False
+) -> StoredTensors:
     """Write the canonical file of `tensors` at `path`, hashed on the way.
 
     Raises:
         TensorFormatError: an array that the format cannot carry.
+    """
+    return store_file(path, lambda sink: write_tensors(tensors, sink), durable=durable)
+
+
+def store_file(path: Path, write: Callable[[Sink], int], *, durable: bool = False) -> StoredTensors:
+    """Put at `path` what `write` gives to its sink, hashed on the way; `durable`: flushed to disk.
+
+    Raises what `write` raises; `path` is then as it was.
     """
     beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     hasher = hashlib.sha256()
@@ -179,7 +221,10 @@ def store_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> StoredTens
                 file.write(chunk)
                 hasher.update(chunk)
 
-            size = write_tensors(tensors, sink)
+            size = write(sink)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         beside.replace(path)
     except BaseException:
         beside.unlink(missing_ok=True)
@@ -193,6 +238,16 @@ def load_tensors(path: Path) -> dict[str, NDArray[Any]]:
     Raises:
         TensorFormatError: the file is not a tensor file.
     """
+    with reading(path) as (read, size):
+        return read_tensors(read, size)
+
+
+@contextmanager
+def reading(path: Path) -> Generator[tuple[ReadAt, int]]:
+    """Yield random access to a file that nobody changes, and its size in bytes.
+
+    Reading beyond its end raises TensorFormatError.
+    """
     with path.open("rb", buffering=0) as file:
 
         def read(buffer: memoryview, offset: int) -> None:
@@ -205,4 +260,15 @@ def load_tensors(path: Path) -> dict[str, NDArray[Any]]:
                     )
                 done += got
 
-        return read_tensors(read, path.stat().st_size)
+        yield read, path.stat().st_size
+
+
+def _is_whole(path: Path, digest: str, size: int) -> bool:
+    """Return whether a file is there with these bytes; one with others is removed."""
+    try:
+        if digest_file(path) == (digest, size):
+            return True
+    except FileNotFoundError:
+        return False
+    path.unlink()
+    return False

@@ -17,7 +17,6 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import pairwise
 from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
@@ -27,14 +26,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from hansa.trainer import (
     EvalResult,
     Tensors,
-    TensorsError,
     TrainContext,
     TrainerError,
     TrainingDivergedError,
     TrainingStopped,
     TrainResult,
 )
-from hansa_core.dtypes import DType
+from hansa_core.local_work import Scalar
 
 try:
     import torch
@@ -46,18 +44,20 @@ except ModuleNotFoundError as error:
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-_DTYPES = {
-    torch.float64: DType.F64,
-    torch.float32: DType.F32,
-    torch.float16: DType.F16,
-    torch.bfloat16: DType.BF16,
-    torch.int64: DType.I64,
-    torch.int32: DType.I32,
-    torch.int16: DType.I16,
-    torch.int8: DType.I8,
-    torch.uint8: DType.U8,
-    torch.bool: DType.BOOL,
-}
+from hansa.torch_states import load_tensors, to_tensors
+from hansa.torch_terms import AppliedTerm, constant_rate, normaliser_of, untrained
+
+__all__ = [
+    "Loss",
+    "Metric",
+    "OptimizerName",
+    "Pairs",
+    "TorchConfig",
+    "TorchTrainer",
+    "build_optimizer",
+    "load_tensors",
+    "to_tensors",
+]
 
 Pairs = Dataset[tuple[Tensor, ...]] | tuple[Tensor, Tensor]
 """Data as a loader returns it: a map-style dataset of (input, target), or both as tensors."""
@@ -127,6 +127,11 @@ class TorchTrainer(Generic[ConfigT]):
     threads: int = 1  # CPU threads; more are faster on big models, and give other bytes
 
     @property
+    def applies_term(self) -> bool:
+        """Whether a strategy's correction reaches the gradients: it does."""
+        return True
+
+    @property
     def config_type(self) -> type[ConfigT]:
         """The typed configuration of the run's `[training]` table."""
         return self.config
@@ -147,23 +152,41 @@ class TorchTrainer(Generic[ConfigT]):
 
         Raises:
             TensorsError: `tensors` is not this model's state.
+            TrainerError: the loss to begin with is wanted and is not finite.
             TrainingDivergedError: the loss is no longer finite.
             TrainingStopped: `context.stop_requested()` turned true between two batches.
         """
         config = context.config
+        # By itself, so that being asked changes no bit of the training.
+        base_loss = self._loss_of(tensors, context) if Scalar.BASE_LOSS in context.wants else None
         with _repeatable(context.seed, context.device, self.threads):
             model = self._load(tensors, context)
             data = _as_dataset(self.train_data())
             count = len(cast("Sized", data))
             if count == 0:
                 raise TrainerError("the training data is empty, wanted at least 1 example")
-            optimizer = self.optimizer(model.parameters(), config)
-            batches = _shuffled(data, count, config.batch_size, context.seed)
-            mean_loss = 0.0
-            for epoch in range(1, config.epochs + 1):
-                mean_loss = self._train_epoch(model, optimizer, batches, context, epoch)
-                context.report(epoch / config.epochs, loss=mean_loss)
-            return TrainResult(to_tensors(model), count, {"loss": mean_loss})
+            with untrained(model, context.fixed):
+                optimizer = self.optimizer(model.parameters(), config)
+                term = None if context.term is None else AppliedTerm(context.term, model)
+                batches = _shuffled(data, count, config.batch_size, context.seed)
+                mean_loss, steps = 0.0, 0
+                for epoch in range(1, config.epochs + 1):
+                    mean_loss, done = self._train_epoch(
+                        model, optimizer, term, batches, context, epoch
+                    )
+                    steps += done
+                    context.report(epoch / config.epochs, loss=mean_loss)
+            told = context.term is not None or Scalar.NORMALISER in context.wants
+            pull = 0.0 if context.term is None else context.term.pull
+            return TrainResult(
+                to_tensors(model) | {name: tensors[name] for name in context.fixed},
+                count,
+                {"loss": mean_loss},
+                steps=steps,
+                learning_rate=constant_rate(optimizer),
+                normaliser=normaliser_of(optimizer, steps, pull) if told else None,
+                base_loss=base_loss,
+            )
 
     def evaluate(self, tensors: Tensors, context: TrainContext[ConfigT]) -> EvalResult | None:
         """Return loss and metrics of `tensors` on held-out data, None where there is none.
@@ -196,15 +219,29 @@ class TorchTrainer(Generic[ConfigT]):
         load_tensors(model, tensors)
         return model.to(context.device).train()
 
+    def _loss_of(self, tensors: Tensors, context: TrainContext[ConfigT]) -> float:
+        """Return the mean loss of a model over all training data, without dropout."""
+        total, seen = 0.0, 0
+        with _repeatable(context.seed, context.device, self.threads), torch.no_grad():
+            model = self._load(tensors, context).eval()
+            data = _as_dataset(self.train_data())
+            for inputs, targets in _batches(data, context.config.batch_size):
+                _stop_if_asked(context)
+                loss = self.loss(model(inputs.to(context.device)), targets.to(context.device))
+                total, seen = total + float(loss) * len(targets), seen + len(targets)
+        return total / max(1, seen)
+
     def _train_epoch(
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
+        term: AppliedTerm | None,
         batches: Iterable[tuple[Tensor, Tensor]],
         context: TrainContext[ConfigT],
         epoch: int,
-    ) -> float:
-        total, seen = 0.0, 0
+    ) -> tuple[float, int]:
+        """Return the mean loss of one pass, and its steps."""
+        total, seen, step = 0.0, 0, 0
         for step, (inputs, targets) in enumerate(batches, start=1):
             _stop_if_asked(context)
             optimizer.zero_grad(set_to_none=True)
@@ -216,110 +253,11 @@ class TorchTrainer(Generic[ConfigT]):
                     f" {context.config.learning_rate}: wanted a finite number"
                 )
             loss.backward()  # pyright: ignore[reportUnknownMemberType]
+            if term is not None:
+                term.add()
             optimizer.step()
             total, seen = total + value * len(targets), seen + len(targets)
-        return total / seen
-
-
-def to_tensors(model: nn.Module) -> dict[str, NDArray[Any]]:
-    """Return the model's state dict as numpy copies; tied weights once, under the first name.
-
-    Raises:
-        TensorsError: an entry is no dense tensor, has a dtype that no update carries, or
-            shares part of its memory with another.
-    """
-    state = _state(model)
-    aliases = _aliases(state)
-    return {name: _to_numpy(name, state[name]) for name in state if name not in aliases}
-
-
-def load_tensors(model: nn.Module, tensors: Tensors) -> None:
-    """Copy `tensors` into the model, which must have exactly these names, shapes and dtypes.
-
-    Raises:
-        TensorsError: with everything that differs.
-    """
-    state = _state(model)
-    aliases = _aliases(state)
-    wanted = {name: tensor for name, tensor in state.items() if name not in aliases}
-    problems = [f"{name}: the model has no such tensor" for name in tensors if name not in wanted]
-    for name, tensor in wanted.items():
-        dtype, shape = _dtype_of(name, tensor).numpy, tuple(tensor.shape)
-        if name not in tensors:
-            problems.append(f"{name}: missing, the model has {dtype}{list(shape)}")
-        elif tensors[name].dtype != dtype or tensors[name].shape != shape:
-            seen = tensors[name]
-            problems.append(
-                f"{name}: got {seen.dtype}{list(seen.shape)}, the model has {dtype}{list(shape)}"
-            )
-    if problems:
-        lines = "".join(f"\n  {line}" for line in problems)
-        raise TensorsError(f"these tensors are not this model's:{lines}")
-    loaded = {name: _to_torch(tensors[name]) for name in wanted}
-    model.load_state_dict(loaded | {alias: loaded[first] for alias, first in aliases.items()})
-
-
-def _state(model: nn.Module) -> dict[str, Tensor]:
-    state = cast("dict[str, object]", model.state_dict())
-    wrong = [
-        f"{name}: a {type(value).__name__}"
-        for name, value in state.items()
-        if not isinstance(value, Tensor) or value.layout is not torch.strided
-    ]
-    if wrong:
-        raise TensorsError(f"the model's state holds more than dense tensors: {'; '.join(wrong)}")
-    return cast("dict[str, Tensor]", state)
-
-
-def _aliases(state: Mapping[str, Tensor]) -> dict[str, str]:
-    """Return, for every repeated name of one tensor, the first name in state dict order.
-
-    Raises:
-        TensorsError: two tensors overlap without being the same.
-    """
-    aliases: dict[str, str] = {}
-    spans: dict[tuple[int, int], tuple[str, Tensor]] = {}  # (first byte, past the last)
-    for name, tensor in state.items():
-        if tensor.numel() == 0:
-            continue
-        reach = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True)) + 1
-        start = tensor.data_ptr()
-        span = (start, start + reach * tensor.element_size())
-        first, twin = spans.setdefault(span, (name, tensor))
-        if first == name:
-            continue
-        if (twin.shape, twin.stride(), twin.dtype) != (tensor.shape, tensor.stride(), tensor.dtype):
-            raise TensorsError(f"{first} and {name} are different views of the same memory")
-        aliases[name] = first
-    ordered = sorted((*span, name) for span, (name, _) in spans.items())
-    for (_, end, first), (start, _, second) in pairwise(ordered):
-        if start < end:
-            raise TensorsError(f"{first} and {second} share part of their memory")
-    return aliases
-
-
-def _dtype_of(name: str, tensor: Tensor) -> DType:
-    dtype = _DTYPES.get(tensor.dtype)
-    if dtype is None:
-        wanted = ", ".join(str(known).removeprefix("torch.") for known in _DTYPES)
-        seen = str(tensor.dtype).removeprefix("torch.")
-        raise TensorsError(f"{name} is {seen}, wanted one of {wanted}")
-    return dtype
-
-
-def _to_numpy(name: str, tensor: Tensor) -> NDArray[Any]:
-    dtype = _dtype_of(name, tensor)
-    copy = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-    if dtype is DType.BF16:  # numpy has none: pass the bits
-        copy = copy.view(torch.int16)
-    return copy.numpy().view(dtype.numpy)
-
-
-def _to_torch(array: NDArray[Any]) -> Tensor:
-    copy = np.array(array, order="C")  # torch would share memory, and warn if it is read-only
-    if array.dtype == DType.BF16.numpy:
-        return torch.from_numpy(copy.view("<i2")).view(torch.bfloat16)
-    return torch.from_numpy(copy)
+        return total / seen, step
 
 
 def _as_dataset(pairs: Pairs) -> Dataset[Any]:

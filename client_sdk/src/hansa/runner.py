@@ -32,8 +32,11 @@ from hansa.failures import Tracebacks, describe_failure, traceback_of
 from hansa.heartbeats import Heartbeats
 from hansa.identity import StateDir
 from hansa.journal import Answer, Journal
+from hansa.memory import Memory, MemoryLimits
+from hansa.progress import ProgressReport
 from hansa.site import SiteClient, hardware_of_this_machine, settle_rotation
 from hansa.trainer import Trainer
+from hansa.transfers import TransferOptions
 from hansa.transport import RetryPolicy
 from hansa.work import AbandonedError, Workshop, require_wanted, work
 from hansa_core import wire
@@ -67,6 +70,8 @@ class RunnerOptions:
     call_retry: RetryPolicy = CALL_RETRY  # within one call
     outage: RetryPolicy = OUTAGE  # between calls, without an end
     approval: RetryPolicy = APPROVAL  # between looks at the site's state, without an end
+    memory: MemoryLimits = field(default_factory=MemoryLimits)  # kept from round to round
+    transfers: TransferOptions = field(default_factory=TransferOptions)
 
 
 @dataclass(slots=True)
@@ -125,14 +130,23 @@ class SiteRunner:
             if identity is None:
                 return self._summary
             journal = Journal(self._state.path)
-            client = SiteClient(identity, retry=self._options.call_retry, sleep=self._stopping.wait)
+            memory = Memory(self._state.path, self._options.memory)
+            memory.trim()
+            client = SiteClient(
+                identity,
+                retry=self._options.call_retry,
+                sleep=self._stopping.wait,
+                transfers=self._options.transfers,
+            )
             self._emit(
                 "runner_started",
                 f"site {identity.record.site_name} of {identity.record.federation_slug} "
                 f"works for {identity.record.hub_url}",
             )
             try:
-                shop = Workshop(client, journal, self._trainer, self._options.device, self._emit)
+                shop = Workshop(
+                    client, journal, memory, self._trainer, self._options.device, self._emit
+                )
                 self._loop(shop)
             except StopNow:
                 pass
@@ -316,13 +330,24 @@ class SiteRunner:
         if manifest is None:
             raise LocalError("the journal's answer is empty")
 
+        total = manifest.size + sum(part.size for part in manifest.parts.values())
+        before = 0  # bytes of the files that are there
+        told = ProgressReport(beats, TaskPhase.UPLOADING, total, self._emit)
+
         def on_bytes(done: int) -> None:
-            beats.report(TaskPhase.UPLOADING, done / max(1, manifest.size))
+            told.note(before + done)
             require_wanted(beats)
 
+        for name, part in manifest.parts.items():
+            path = shop.journal.part_path(task.id, name)
+            shop.client.upload_delta(
+                task, path, digest=part.digest, size=part.size, part=name, on_bytes=on_bytes
+            )
+            before += part.size
+            self._emit("part_uploaded", f"uploaded the update's {name}, {part.size} bytes")
         shop.client.upload_delta(
             task,
-            shop.journal.delta_path(task.id),
+            shop.journal.delta_path(task),
             digest=manifest.digest,
             size=manifest.size,
             on_bytes=on_bytes,

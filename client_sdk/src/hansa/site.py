@@ -19,7 +19,7 @@ from typing import Self
 from hansa import __version__
 from hansa.errors import LocalError, ReenrollError, RefusedError
 from hansa.identity import Identity, SiteRecord, StateDir, read_key, store_key
-from hansa.transfers import OnBytes, download_file, upload_file
+from hansa.transfers import OnBytes, TransferOptions, UploadRoute, download_file, send_file
 from hansa.transport import FixedToken, RetryPolicy, TokenSource, Transport
 from hansa_core import wire
 from hansa_core.canonical import canonical_json
@@ -47,8 +47,10 @@ class SiteClient:
         retry: RetryPolicy | None = None,
         timeout_seconds: float = 30.0,
         sleep: Callable[[float], object] = time.sleep,
+        transfers: TransferOptions | None = None,
     ) -> None:
         self.identity = identity
+        self._transfers = transfers or TransferOptions()
         anonymous = Transport(
             identity.record.hub_url, retry=retry, timeout_seconds=timeout_seconds, sleep=sleep
         )
@@ -77,7 +79,9 @@ class SiteClient:
             "POST",
             "/v1/tasks/claim",
             wire.Task,
-            body=wire.ClaimRequest(sdk_version=__version__, hardware=hardware),
+            body=wire.ClaimRequest(
+                sdk_version=__version__, hardware=hardware, features=list(wire.Feature)
+            ),
             params={"wait_seconds": wait_seconds},
             wait_seconds=wait_seconds,
         )
@@ -101,6 +105,21 @@ class SiteClient:
             target,
             digest=task.checkpoint.digest,
             size=task.checkpoint.size,
+            options=self._transfers,
+            on_bytes=on_bytes,
+        )
+
+    def download_slot(
+        self, task: wire.Task, slot: wire.SlotRef, target: Path, on_bytes: OnBytes | None = None
+    ) -> None:
+        """Store a slot of the server's that goes with the model at `target`. Raises HansaError."""
+        download_file(
+            self._transport,
+            f"/v1/tasks/{task.id}/slots/{slot.name}",
+            target,
+            digest=slot.digest,
+            size=slot.size,
+            options=self._transfers,
             on_bytes=on_bytes,
         )
 
@@ -111,17 +130,21 @@ class SiteClient:
         *,
         digest: str,
         size: int,
+        part: str | None = None,
         on_bytes: OnBytes | None = None,
     ) -> wire.BlobReceipt:
-        """Store the file `source` as the blob `digest` of `task`. Raises HansaError."""
-        return upload_file(
-            self._transport,
-            f"/v1/tasks/{task.id}/artifacts/{digest}",
-            source,
-            wire.BlobReceipt,
-            size=size,
+        """Store the file `source` as the blob `digest` of `task`. Raises HansaError.
+
+        `part`: it is not the delta but what goes with it by that name.
+        """
+        route = UploadRoute(
+            whole=f"/v1/tasks/{task.id}/artifacts/{digest}",
+            chunks=f"/v1/tasks/{task.id}/uploads/{digest}",
             headers={LEASE_HEADER: str(task.lease.token)},
-            on_bytes=on_bytes,
+            params={} if part is None else {"part": part},
+        )
+        return send_file(
+            self._transport, route, source, size=size, options=self._transfers, on_bytes=on_bytes
         )
 
     def sign_update(self, manifest: wire.UpdateManifest) -> str:

@@ -16,7 +16,7 @@ import inspect
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, cast
@@ -27,7 +27,9 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from hansa.errors import HansaError
+from hansa_core.corrections import LocalTerm
 from hansa_core.dtypes import BFLOAT16, DType, bf16_to_f32, dtype_of, f32_to_bf16
+from hansa_core.local_work import Scalar
 from hansa_core.plans import problems_of
 from hansa_core.problems import TensorFormatError
 
@@ -93,22 +95,37 @@ class TrainContext(Generic[ConfigT]):
     device: str = "cpu"  # the site operator's choice, "cuda:0" for example
     report: Report = report_nothing
     stop_requested: Callable[[], bool] = never_stop  # cheap: ask between batches
+    term: LocalTerm | None = None  # to be added to gradients; only given if `applies_term`
+    wants: frozenset[Scalar] = frozenset()  # numbers that the run's strategy needs of the result
+    fixed: frozenset[str] = frozenset()  # tensors not to be trained: put back, if they are
 
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
     """Weights after local training, and how much data they saw.
 
+    Numbers that only some strategies need are None where a trainer cannot tell.
+
     Raises:
-        TrainerError: fewer than one example, or a metric that is not finite.
+        TrainerError: fewer than one example, or a number that is not finite or out of range.
     """
 
     tensors: Tensors  # the local weights, not the delta
     num_examples: int  # distinct local examples, not examples times epochs
     metrics: Mapping[str, float]
+    steps: int | None = None  # of the optimizer, this round
+    learning_rate: float | None = None  # the same for all steps and all tensors
+    normaliser: float | None = None  # |a|_1: plain SGD steps that these amount to; plain: `steps`
+    base_loss: float | None = None  # mean over all local training examples, before training
 
     def __post_init__(self) -> None:
         _require_countable(self.num_examples, self.metrics)
+        for name in ("steps", "learning_rate", "normaliser"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise TrainerError(f"{name} is {value}, wanted a finite number above 0")
+        if self.base_loss is not None and not math.isfinite(self.base_loss):
+            raise TrainerError(f"base_loss is {self.base_loss}, wanted a finite number")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +144,11 @@ class EvalResult:
 
 
 class Trainer(Protocol[ConfigT]):
-    """The four things a site's trainer has."""
+    """The four things a site's trainer has.
+
+    A trainer that adds `context.term` to its gradients says so by an attribute
+    `applies_term = True`; without it, runs whose strategy corrects local training fail.
+    """
 
     @property
     def config_type(self) -> type[ConfigT]:
@@ -151,13 +172,20 @@ class Trainer(Protocol[ConfigT]):
         ...
 
 
-def derive_seed(run_seed: int, round_number: int, site_name: str) -> int:
+def applies_term(trainer: object) -> bool:
+    """Return whether a trainer says that it adds `context.term` to its gradients."""
+    return getattr(trainer, "applies_term", False) is True
+
+
+def derive_seed(run_seed: int, round_number: int, site_name: str, purpose: str = "") -> int:
     """Return the seed of one site's training in one round, 0 <= seed < 2**63.
 
     The first 63 bits of SHA-256 over "hansa/seed/v1", the two numbers in decimal and the name
-    in UTF-8, each followed by a zero byte: any language can compute it.
+    in UTF-8, each followed by a zero byte: any language can compute it. What else is random in the
+    round has a purpose, which is one part more.
     """
     parts = ("hansa/seed/v1", str(run_seed), str(round_number), site_name)
+    parts += (purpose,) if purpose else ()
     digest = hashlib.sha256(b"".join(part.encode() + b"\0" for part in parts)).digest()
     return int.from_bytes(digest[:8], "big") >> 1  # signed 64-bit seeds are the common limit
 
@@ -209,8 +237,12 @@ def load_trainer(spec: str) -> Trainer[Any]:
     return _as_trainer(spec, found)
 
 
-def delta(local: Tensors, global_: Tensors) -> dict[str, NDArray[Any]]:
+def delta(
+    local: Tensors, global_: Tensors, names: Collection[str] | None = None
+) -> dict[str, NDArray[Any]]:
     """Return local minus global, tensor by tensor, in the global model's own dtype and order.
+
+    Of `names`, of all without; the others only have to be there, as the global model has them.
 
     float64, float32, float16: one IEEE subtraction in that dtype. Integers: the exact
     difference. bfloat16: both widened to float32, subtracted, rounded half to even. uint8 and
@@ -227,7 +259,7 @@ def delta(local: Tensors, global_: Tensors) -> dict[str, NDArray[Any]]:
             problems.append(f"{name}: missing from the local weights")
             continue
         problem = _mismatch(local[name], base)
-        if problem is None:
+        if problem is None and (names is None or name in names):
             deltas[name], problem = _subtract(local[name], base)
         if problem is not None:
             problems.append(f"{name}: {problem}")

@@ -1,11 +1,14 @@
 """Doing one task: download, evaluate, train, take the delta, sign. No loop and no policy.
 
+What a strategy, tensor groups or a codec ask for beside that is in local_work.py.
+
 Invariants: what leaves is the delta and numbers, never the weights or the data; it is written,
 hashed and signed before anything is sent; between any two steps the work stops when asked to.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from numpy.typing import NDArray
@@ -15,14 +18,17 @@ from hansa import __version__
 from hansa.errors import HansaError
 from hansa.heartbeats import Heartbeats
 from hansa.journal import Answer, Journal, load_tensors
+from hansa.local_work import begin, finish_work, require_able
+from hansa.memory import Memory
+from hansa.progress import ProgressReport
 from hansa.site import SiteClient
 from hansa.trainer import (
     EvalResult,
+    Tensors,
     TrainContext,
     Trainer,
     TrainerError,
     TrainingStopped,
-    delta,
     derive_seed,
     parse_config,
 )
@@ -44,6 +50,7 @@ class Workshop:
 
     client: SiteClient
     journal: Journal
+    memory: Memory
     trainer: Trainer[Any]
     device: str
     step: Step  # told of every step done
@@ -55,10 +62,12 @@ def work(shop: Workshop, task: wire.Task, beats: Heartbeats) -> Answer:
     Raises:
         AbandonedError: the hub asked to stop, or took the task away.
         TrainerError: the trainer's configuration, result or delta is unusable.
+        CoreError: the checkpoint does not fit the plan, or a correction is not finite.
         HansaError: the checkpoint cannot be had.
         Exception: whatever the trainer raises.
     """
     config = parse_config(shop.trainer.config_type, task.training)
+    require_able(shop.trainer, task)
     site_name = shop.client.identity.record.site_name
     phase = TaskPhase.EVALUATING
 
@@ -74,24 +83,37 @@ def work(shop: Workshop, task: wire.Task, beats: Heartbeats) -> Answer:
         stop_requested=lambda: beats.stop_reason is not None,
     )
     base = _checkpoint(shop, task, beats)
+    slots = _slots(shop, task, beats)
+
+    def on_lost(what: str) -> None:
+        shop.step("memory_missing", f"{what}: this site begins anew", {"task_id": str(task.id)})
+
+    start = begin(task, base, slots, shop.memory, on_lost)
     evaluation: wire.Evaluation | None = None
     try:
         if task.evaluate or task.kind is RoundKind.EVALUATE:
             report(0.0)
-            evaluation = _evaluation(shop.trainer.evaluate(base, context))
+            evaluation = _evaluation(shop.trainer.evaluate(start.tensors, context))
             require_wanted(beats)
             shop.step("evaluated", "evaluated the model", _numbers(evaluation))
         if task.kind is RoundKind.EVALUATE:
             return _answer_evaluation(shop, task, evaluation)
         phase = TaskPhase.TRAINING
         report(0.0)
-        result = shop.trainer.train(base, context)
+        asked = replace(
+            context,
+            term=start.term,
+            wants=frozenset(task.local_work.scalars),
+            fixed=start.shares.fixed,
+        )
+        result = shop.trainer.train(start.tensors, asked)
     except TrainingStopped:
         require_wanted(beats)
         raise TrainerError("the trainer stopped although nobody asked it to") from None
     require_wanted(beats)
     shop.step("trained", f"trained on {result.num_examples} examples", dict(result.metrics))
-    stored = shop.journal.store_delta(task, delta(result.tensors, base))
+    made = finish_work(task, site_name, base, start, result, shop.journal, shop.memory)
+    stored = made.delta
     manifest = _checked(
         wire.UpdateManifest,
         task_id=task.id,
@@ -105,6 +127,12 @@ def work(shop: Workshop, task: wire.Task, beats: Heartbeats) -> Answer:
         metrics=dict(result.metrics),
         evaluation=evaluation,
         sdk_version=__version__,
+        groups=task.groups,
+        scalars=made.scalars,
+        parts={
+            name: wire.UpdatePart(digest=part.digest, size=part.size)
+            for name, part in made.parts.items()
+        },
     )
     answer = Answer(signature=shop.client.sign_update(manifest), manifest=manifest)
     shop.journal.store_answer(task, answer)
@@ -126,14 +154,42 @@ def _checkpoint(shop: Workshop, task: wire.Task, beats: Heartbeats) -> dict[str,
     if path is None:
         path = shop.journal.checkpoint_path(digest)
 
+        told = ProgressReport(beats, TaskPhase.DOWNLOADING, size, shop.step)
+
         def on_bytes(done: int) -> None:
-            beats.report(TaskPhase.DOWNLOADING, done / size)
+            told.note(done)
             require_wanted(beats)
 
         shop.client.download_checkpoint(task, path, on_bytes)
         shop.step("downloaded", f"downloaded the model, {size} bytes", {"digest": digest})
     shop.journal.trim_checkpoints(digest)
     require_wanted(beats)
+    return _load(path)
+
+
+def _slots(shop: Workshop, task: wire.Task, beats: Heartbeats) -> dict[str, Tensors]:
+    """Return the server's slots that the task needs, downloaded where they are not here yet."""
+    wanted = task.slots if task.kind is RoundKind.TRAIN else []
+    shop.journal.trim_slots({slot.digest for slot in wanted})
+    slots: dict[str, Tensors] = {}
+    for slot in wanted:
+        path = shop.journal.cached_slot(slot)
+        if path is None:
+            path = shop.journal.slot_path(slot.digest)
+
+            def on_bytes(done: int, slot: wire.SlotRef = slot) -> None:
+                beats.report(TaskPhase.DOWNLOADING, done / slot.size)
+                require_wanted(beats)
+
+            shop.client.download_slot(task, slot, path, on_bytes)
+            message = f"downloaded the server's {slot.name}, {slot.size} bytes"
+            shop.step("downloaded", message, {"digest": slot.digest})
+        slots[slot.name] = _load(path)
+    require_wanted(beats)
+    return slots
+
+
+def _load(path: Path) -> dict[str, NDArray[Any]]:
     tensors = load_tensors(path)
     for array in tensors.values():
         array.flags.writeable = False  # trained in place, the delta would silently be zero

@@ -86,6 +86,8 @@ class FakeHub:
         self.tasks: deque[wire.Task] = deque()
         self.blobs: dict[str, bytes] = {}
         self.uploads: list[tuple[str, bytes]] = []  # deltas, in order of arrival
+        self.parts: list[tuple[str, str, bytes]] = []  # (name, digest, content), likewise
+        self.features: list[str] = []  # as the last claim says
         self.updates: list[wire.SignedUpdate] = []
         self.evaluations: list[wire.SignedEvaluation] = []
         self.failures: list[wire.TaskFailure] = []
@@ -115,13 +117,15 @@ class FakeHub:
         evaluate: bool = False,
         heartbeat_seconds: float = 20.0,
         round_number: int = 1,
+        run_id: UUID | None = None,
+        **beyond: Any,  # what most plans leave as it is: local_work, tensors, codec, ...
     ) -> wire.Task:
         now = datetime.now(UTC)
         task = wire.Task(
             id=uuid4(),
             kind=kind,
             federation_id=self.federation_id,
-            run_id=uuid4(),
+            run_id=run_id or uuid4(),
             run_name="run-1",
             site_id=self.site_id,
             round_number=round_number,
@@ -137,6 +141,7 @@ class FakeHub:
             ),
             attempt=1,
             deadline_at=now + timedelta(hours=1),
+            **beyond,
         )
         self.tasks.append(task)
         return task
@@ -231,6 +236,7 @@ class FakeHub:
         return answer(self.view())
 
     async def claim(self, request: Request) -> Response:
+        self.features = wire.ClaimRequest.model_validate_json(await request.body()).features
         if self.state is not SiteState.ACTIVE:
             return self.refusal()
         if not self.tasks:
@@ -255,6 +261,14 @@ class FakeHub:
             return problem(409, "task-closed")
         return ranged(self.blobs[task.checkpoint.digest], request, self.ranges)
 
+    async def slot(self, request: Request) -> Response:
+        task = self._task(request)
+        name = request.path_params["name"]
+        found = next((slot for slot in task.slots if slot.name == name), None) if task else None
+        if found is None:
+            return problem(404, "not-found", f"no slot {name}")
+        return ranged(self.blobs[found.digest], request, self.ranges)
+
     async def artifact(self, request: Request) -> Response:
         body = await request.body()
         digest = hashlib.sha256(body).hexdigest()
@@ -265,7 +279,11 @@ class FakeHub:
             return problem(409, "lease-lost")
         if digest != request.path_params["digest"]:
             return problem(422, "digest-mismatch")
-        self.uploads.append((digest, body))
+        part = request.query_params.get("part")
+        if part is None:
+            self.uploads.append((digest, body))
+        else:
+            self.parts.append((part, digest, body))
         return answer(wire.BlobReceipt(digest=digest, size=len(body)), 201)
 
     async def update(self, request: Request) -> Response:
@@ -273,6 +291,9 @@ class FakeHub:
         payload = canonical_json(message.manifest.model_dump(mode="json"))
         verify(self.public_key, Purpose.UPDATE, payload, decode_base64(message.signature))
         if message.manifest.digest not in {digest for digest, _ in self.uploads}:
+            return problem(404, "artifact-missing")
+        stored = {(name, digest) for name, digest, _ in self.parts}
+        if not {(name, it.digest) for name, it in message.manifest.parts.items()} <= stored:
             return problem(404, "artifact-missing")
         self.updates.append(message)
         return self._receipt(message.manifest.task_id, message.manifest.digest)
@@ -395,6 +416,7 @@ class FakeHub:
                 route("/v1/tasks/claim", self.claim, "POST"),
                 route("/v1/tasks/{task_id}/heartbeat", self.heartbeat, "POST"),
                 route("/v1/tasks/{task_id}/checkpoint", self.checkpoint, "GET"),
+                route("/v1/tasks/{task_id}/slots/{name}", self.slot, "GET"),
                 route("/v1/tasks/{task_id}/artifacts/{digest}", self.artifact, "PUT"),
                 route("/v1/tasks/{task_id}/update", self.update, "PUT"),
                 route("/v1/tasks/{task_id}/evaluation", self.evaluation, "PUT"),

@@ -21,6 +21,7 @@ from hansa.trainer import (
     TrainerError,
     TrainerNotFoundError,
     TrainResult,
+    applies_term,
     delta,
     derive_seed,
     load_trainer,
@@ -116,6 +117,12 @@ def test_seed_differs_by_run_round_and_site() -> None:
 
 def test_seed_parts_do_not_run_together() -> None:
     assert derive_seed(1, 11, "a") != derive_seed(11, 1, "a")
+
+
+def test_seed_for_another_purpose_is_another_and_documented() -> None:
+    # printf 'hansa/seed/v1\0007\0003\000cleveland\000rounding\000' | sha256sum, first 63 bits
+    assert derive_seed(7, 3, "cleveland", "rounding") == 5982172788875316561
+    assert derive_seed(7, 3, "cleveland", "") == derive_seed(7, 3, "cleveland")
 
 
 @pytest.mark.parametrize("config_type", [Plain, Modelled])
@@ -260,6 +267,15 @@ def test_an_overflowing_float_difference_is_refused() -> None:
         delta({"w": big}, {"w": -big})
 
 
+def test_a_delta_of_some_tensors_only_looks_at_the_shape_of_others() -> None:
+    ones, wrong = np.ones(2, np.float32), np.full(2, np.nan, np.float32)
+    base = {"a": ones, "b": ones, "c": ones}
+    assert list(delta({"a": ones, "b": wrong, "c": ones}, base, {"a", "c"})) == ["a", "c"]
+    with pytest.raises(TensorsError) as caught:
+        delta({"a": ones, "c": np.ones(3, np.float32)}, base, {"a"})
+    assert [line.split(":")[0].strip() for line in str(caught.value).splitlines()[1:]] == ["b", "c"]
+
+
 def test_inputs_of_a_delta_stay_as_they_are() -> None:
     local, base = np.ones(2, np.float32), np.ones(2, np.float32)
     delta({"w": local}, {"w": base})["w"] += 5
@@ -271,3 +287,29 @@ def test_results_without_examples_or_with_undefined_metrics_are_refused() -> Non
         TrainResult({}, 0, {})
     with pytest.raises(TrainerError, match="'auc': nan"):
         EvalResult(3, {"auc": float("nan"), "loss": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("steps", 0),
+        ("learning_rate", 0.0),
+        ("learning_rate", float("inf")),
+        ("normaliser", float("nan")),
+        ("normaliser", -1.0),
+        ("base_loss", float("inf")),
+    ],
+)
+def test_numbers_for_strategies_are_finite_and_in_range(name: str, value: float) -> None:
+    with pytest.raises(TrainerError, match=f"{name} is {value}, wanted a finite number"):
+        TrainResult({}, 1, {}, **{name: value})  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "applies"),
+    [({}, False), ({"applies_term": True}, True), ({"applies_term": "yes"}, False)],
+)
+def test_only_a_trainer_that_says_so_applies_terms(
+    attributes: dict[str, Any], applies: bool
+) -> None:
+    assert applies_term(type("Some", (), attributes)()) is applies

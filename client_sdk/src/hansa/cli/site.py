@@ -19,6 +19,7 @@ from hansa.identity import STATE_DIR_VARIABLE, StateDir, default_state_dir, open
 from hansa.runner import OUTAGE, RunnerEvent, RunnerOptions, SiteRunner
 from hansa.site import SiteClient, enroll, rotate_key
 from hansa.trainer import load_trainer
+from hansa.transfers import Throttle, TransferOptions, parse_rate
 from hansa.transport import RetryPolicy, checked_url, is_plain_and_remote
 from hansa_core.states import SiteState
 
@@ -28,7 +29,9 @@ StateDirOption = Annotated[
     Path | None,
     typer.Option(help=f"The site's folder. Default: ${STATE_DIR_VARIABLE} or ~/.hansa/site."),
 ]
-BAD_EVENTS = frozenset({"task_failed", "hub_unreachable", "heartbeat_failed", "report_failed"})
+BAD_EVENTS = frozenset(
+    {"task_failed", "hub_unreachable", "heartbeat_failed", "report_failed", "memory_missing"}
+)
 
 
 @app.command("enroll")
@@ -74,8 +77,17 @@ def run_site(
     longest_pause: Annotated[
         float, typer.Option(min=0.1, help="Seconds, at most, between tries of a hub that is away.")
     ] = OUTAGE.max_delay_seconds,
+    upload_rate: Annotated[
+        str | None,
+        typer.Option(help="At most so much, e.g. 5MB/s.", envvar="HANSA_SITE_UPLOAD_RATE"),
+    ] = None,
+    download_rate: Annotated[
+        str | None,
+        typer.Option(help="At most so much, e.g. 20MB/s.", envvar="HANSA_SITE_DOWNLOAD_RATE"),
+    ] = None,
 ) -> None:
     """Work for the federation until stopped: poll for tasks, train, upload."""
+    transfers = TransferOptions(upload=_throttle(upload_rate), download=_throttle(download_rate))
     state = open_state_dir(state_dir or default_state_dir())
     state.identity()  # said before the trainer is imported, which may take a while
     runner = SiteRunner(
@@ -86,6 +98,7 @@ def run_site(
             tracebacks=tracebacks,
             max_tasks=1 if once else max_tasks,
             outage=replace(OUTAGE, max_delay_seconds=longest_pause),
+            transfers=transfers,
         ),
         on_event=show_event,
     )
@@ -132,6 +145,10 @@ def show_event(event: RunnerEvent) -> None:
     if trace:
         errors.print(Text(str(trace).rstrip(), style="dim"), soft_wrap=True)
     sys.stdout.flush()
+
+
+def _throttle(rate: str | None) -> Throttle:
+    return Throttle(None if rate is None else parse_rate(rate))
 
 
 def _known(state: StateDir) -> list[tuple[str, object]]:
