@@ -33,6 +33,9 @@ CHECK_STORE: Final = "hansa.check_store"
 DELIVER: Final = "hansa.deliver"
 
 CHANNEL: Final = "hansa:rings"
+# Jobs that one look serves however often they were sent before it.
+COALESCED: Final = frozenset({STEP_RUN})
+COALESCE_SECONDS: Final = 2  # a message that is lost delays the next one by no more
 RECONNECT_SECONDS: Final = 0.5
 SOCKET_TIMEOUT_SECONDS: Final = 3.0
 
@@ -91,9 +94,27 @@ class Ringer:
             if message := ",".join(str(topic) for topic in topics):
                 self._redis.publish(CHANNEL, message)
             for job in jobs:
-                self._celery.send_task(job.task, args=[str(job.subject)], retry=False)
+                if self._is_news(job):
+                    self._celery.send_task(job.task, args=[str(job.subject)], retry=False)
         except (RedisError, OperationalError, OSError) as error:
             log.warning("ring_lost", error=str(error))
+
+    def heard(self, job: Job) -> None:
+        """Note that a worker is about to look: what is sent from now on needs another look.
+
+        Called before the look, so a row that was committed without a message is seen by it.
+        """
+        if job.task in COALESCED:
+            try:
+                self._redis.delete(_mark(job))
+            except (RedisError, OSError) as error:
+                log.warning("mark_kept", error=str(error))  # for COALESCE_SECONDS
+
+    def _is_news(self, job: Job) -> bool:
+        """Tell whether no message is on its way that will see the same rows."""
+        if job.task not in COALESCED:
+            return True
+        return bool(self._redis.set(_mark(job), b"", nx=True, ex=COALESCE_SECONDS))
 
     def ping(self) -> None:
         """Raise RedisError unless Redis answers."""
@@ -160,6 +181,10 @@ class Bell:
         for topic in topics:
             for event in self._waiting.get(topic, ()):
                 event.set()
+
+
+def _mark(job: Job) -> str:
+    return f"hansa:sent:{job.task}:{job.subject}"
 
 
 def _topics(message: dict[str, Any]) -> list[UUID]:

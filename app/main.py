@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -35,18 +36,22 @@ from app.api.v1 import (
     sites,
     tasks,
     tokens,
+    uploads,
     users,
 )
 from app.doorbell import Bell
 from app.observability import configure_logging
 from app.senders.outgoing import Outlets
+from app.services.audit import Takings
 from app.services.transactions import Transactions
+from app.services.uploads import Desk
 from app.settings import Settings, get_settings
 from app.storage import open_artifacts
 
 # In the order in which a request's path is tried against them: what sites ask all day comes first.
 ROUTERS = (
     tasks.router,
+    uploads.of_tasks,
     site.router,
     session.router,
     tokens.router,
@@ -57,6 +62,7 @@ ROUTERS = (
     invitations.router,
     sites.router,
     artifacts.router,
+    uploads.of_federations,
     models.router,
     runs.router,
     receipts.router,
@@ -86,6 +92,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         # The default has six threads on two cores, and uploads that flush their blob hold them.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(BLOCKING_THREADS))
         app.state.artifacts = await asyncio.to_thread(open_artifacts, chosen)
+        desk = Desk(app.state.artifacts, transactions, checks_at_once=2 * (os.cpu_count() or 1))
+        app.state.desk = desk
         listening = asyncio.create_task(bell.listen())
         try:
             with _closed_by_signals(bell):
@@ -93,6 +101,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         finally:
             listening.cancel()
             await asyncio.wait({listening}, timeout=SHUTDOWN_SECONDS)
+            await desk.close()
             transactions.dispose()
 
     app = FastAPI(
@@ -105,6 +114,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = chosen
     app.state.transactions = transactions
     app.state.bell = bell
+    app.state.takings = Takings()
     app.state.outlets = Outlets.from_settings(chosen)
     problems.install(app)
     app.add_middleware(BodyLimit, max_bytes=chosen.max_body_bytes)

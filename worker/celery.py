@@ -1,11 +1,12 @@
 """The Celery application: what workers and beat run. Messages are doorbells, never records."""
 
 from celery import Celery
-from celery.signals import setup_logging, worker_process_shutdown
+from celery.signals import setup_logging, worker_init, worker_process_shutdown
 
 from app.doorbell import APPLY_RETENTION, CHECK_STORE, SWEEP, SWEEP_STORE, WATCH, configure_broker
 from app.observability import configure_logging
 from app.settings import get_settings
+from hansa_core.aggregation import compiled
 from worker.runtime import close_runtime
 
 TASKS = ["worker.tasks.rounds", "worker.tasks.notifications", "worker.tasks.housekeeping"]
@@ -55,6 +56,12 @@ def create_celery() -> Celery:
 @setup_logging.connect
 def _configure_logging(**_: object) -> None:
     configure_logging(get_settings())
+
+
+@worker_init.connect
+def _warm(**_: object) -> None:
+    """Get the rules' loops ready before processes are forked: all of them share what that takes."""
+    compiled.warm()
 
 
 @worker_process_shutdown.connect

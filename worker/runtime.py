@@ -1,7 +1,7 @@
 """What a worker process works with: composed once in each process, after the fork."""
 
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import lru_cache
 
 from app.senders.outgoing import Outlets
@@ -12,6 +12,13 @@ from app.storage import open_artifacts
 from app.storage.artifacts import Artifacts
 
 
+@dataclass(slots=True)
+class Health:
+    """What a process remembers of the hub's outages, to ask the database less often."""
+
+    well_until: datetime | None = None  # as housekeeping.forgive_outage said last
+
+
 @dataclass(frozen=True, slots=True)
 class Runtime:
     """One worker process's connections."""
@@ -20,6 +27,7 @@ class Runtime:
     transactions: Transactions
     artifacts: Artifacts
     outlets: Outlets
+    health: Health = field(default_factory=Health)
 
     @property
     def online_for(self) -> timedelta:

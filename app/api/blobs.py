@@ -8,6 +8,8 @@ reset instead of the reason. A download is read in 1 MiB steps, whole or by one 
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
 from functools import partial
 from http import HTTPStatus
 from typing import TypeVar
@@ -27,17 +29,30 @@ from app.domain.errors import (
     UpdateRefusedError,
 )
 from app.services import checkpoints, retention
+from app.services.audit import Takings
 from app.services.checkpoints import Blob, NewBlob
+from app.services.principals import Principal
 from app.services.transactions import Transactions
-from app.storage.artifacts import CHUNK_BYTES, READ_AHEAD_BYTES, Artifacts
+from app.services.uploads import Terms
+from app.storage.artifacts import CHUNK_BYTES, READ_AHEAD_BYTES, Artifacts, BlobReader
 from app.storage.staging import BlobWriter
 from hansa_core import wire
 from hansa_core.audit import Actor
-from hansa_core.inspection import UpdateInspector
-from hansa_core.layouts import Layout
+from hansa_core.chunks import (
+    CONTENT_DIGEST,
+    FOLLOW,
+    MOST_CHUNK_BYTES,
+    STORE,
+    WANT_CONTENT_DIGEST,
+    Checksum,
+    wants_checksum,
+)
+from hansa_core.codecs.inspection import Inspector
 from hansa_core.problems import CoreError
 
 MEDIA_TYPE = "application/octet-stream"
+ADDRESS_LIFE = timedelta(minutes=15)  # of a redirection to the store
+CHECKSUM_STEP_BYTES = 128 * 2**10  # read at once: fits the processor's cache
 MAX_DRAINED_BYTES = 256 * 2**20  # of a refused upload; a longer one is cut off
 
 ResultT = TypeVar("ResultT")
@@ -51,15 +66,13 @@ async def receive(
     artifacts: Artifacts,
     federation_id: UUID,
     digest: str,
-    *,
-    expected: Layout | None,
-    max_bytes: int,
+    terms: Terms,
 ) -> NewBlob:
     """Store the request's body as the artifact `digest`, durable when this returns.
 
     Raises:
-        TooLargeError: announced longer than `max_bytes`.
-        UpdateRefusedError: not tensors, not those of `expected`, or not finite.
+        TooLargeError: announced longer than the terms allow.
+        UpdateRefusedError: not tensors, not those of the terms, or not finite.
         DigestMismatchError: the bytes are others than announced.
         StorageFullError: the store has no room for it.
         StorageUnavailableError: the store failed.
@@ -67,9 +80,9 @@ async def receive(
     if not _DIGEST.fullmatch(digest):
         raise InvalidRequestError(f"digest {digest[:80]!r} is not 64 lower-case hex characters")
     announced = _announced_size(request)
-    if announced > max_bytes:
-        raise TooLargeError(f"the body has {announced} bytes, {max_bytes} are allowed")
-    inspector = UpdateInspector(expected, max_bytes)
+    if announced > terms.max_bytes:
+        raise TooLargeError(f"the body has {announced} bytes, {terms.max_bytes} are allowed")
+    inspector = terms.inspector()
     stream = request.stream()
     begin = partial(artifacts.begin, federation_id, expected_bytes=announced)
     with await _or_drop(stream, announced, asyncio.to_thread(begin)) as writer:
@@ -83,7 +96,7 @@ async def receive(
         except CoreError as error:
             raise UpdateRefusedError(str(error)) from error
         await asyncio.to_thread(writer.commit, digest)
-    return NewBlob(digest=digest, size=inspection.size, layout=inspection.layout)
+    return terms.blob(inspection)
 
 
 async def record(
@@ -118,6 +131,9 @@ async def record(
 def send(request: Request, artifacts: Artifacts, blob: Blob, *, filename: str) -> Response:
     """Return the blob as a response: whole, one range of it, or 304 when the client has it.
 
+    A client that says it follows is sent to the store (307) where that can be addressed. One that
+    asks for a checksum gets it with as much as a chunk.
+
     Raises:
         RangeNotSatisfiableError: the range asked for is not within the blob.
         ArtifactMissingError, StorageUnavailableError: the store does not have it, or is away.
@@ -134,6 +150,12 @@ def send(request: Request, artifacts: Artifacts, blob: Blob, *, filename: str) -
     start, stop = 0, blob.size
     status = HTTPStatus.OK
     wanted = request.headers.get("range")
+    if (
+        request.method == "GET"
+        and request.headers.get(FOLLOW) == STORE
+        and (redirected := _redirection(artifacts, blob, etag)) is not None
+    ):
+        return redirected
     if wanted is not None and request.headers.get("if-range", etag) == etag:
         start, stop = _parse_range(wanted, blob.size)
         status = HTTPStatus.PARTIAL_CONTENT
@@ -142,16 +164,30 @@ def send(request: Request, artifacts: Artifacts, blob: Blob, *, filename: str) -
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=MEDIA_TYPE)
     # Now, while there still is a status to tell it with.
-    if artifacts.stat(blob.federation_id, blob.digest) is None:
-        raise ArtifactMissingError(f"artifact {blob.digest} is not in the store")
+    opened = artifacts.open(
+        blob.federation_id, blob.digest, read_ahead_bytes=min(READ_AHEAD_BYTES, stop - start)
+    )
+    reader = opened.__enter__()
+    wanted = wants_checksum(request.headers.get(WANT_CONTENT_DIGEST, ""))
+    if wanted and stop - start <= MOST_CHUNK_BYTES:
+        try:
+            headers[CONTENT_DIGEST] = _checksum(reader, start, stop)
+        except BaseException:
+            opened.__exit__(None, None, None)
+            raise
     return StreamingResponse(
-        _chunks(artifacts, blob, start, stop), status, headers, media_type=MEDIA_TYPE
+        _chunks(opened, reader, start, stop), status, headers, media_type=MEDIA_TYPE
     )
 
 
-def has_content(request: Request, response: Response) -> bool:
-    """Tell whether an answer of `send` carries bytes of the blob, not only news of it."""
-    return request.method != "HEAD" and response.status_code != HTTPStatus.NOT_MODIFIED
+def is_news(
+    request: Request, response: Response, takings: Takings, by: Principal, now: datetime
+) -> bool:
+    """Tell whether an answer of `send` begins to give the blob away, or says where it is."""
+    if request.method == "HEAD" or response.status_code == HTTPStatus.NOT_MODIFIED:
+        return False
+    part = request.headers.get("range")
+    return not takings.is_entered(by.token_id, request.url.path, part=part, now=now)
 
 
 async def drain(request: Request) -> None:
@@ -178,9 +214,7 @@ async def _drop(stream: AsyncIterator[bytes], announced: int) -> None:
             pass
 
 
-async def _take(
-    body: AsyncIterator[bytearray], inspector: UpdateInspector, writer: BlobWriter
-) -> None:
+async def _take(body: AsyncIterator[bytearray], inspector: Inspector, writer: BlobWriter) -> None:
     """Check and write the body; one chunk is worked on while the next one arrives."""
 
     def work(chunk: bytearray) -> None:
@@ -210,14 +244,32 @@ async def _body(stream: AsyncIterator[bytes]) -> AsyncIterator[bytearray]:
         yield pending
 
 
+def _redirection(artifacts: Artifacts, blob: Blob, etag: str) -> Response | None:
+    """Return a redirection to the store, unless it has no addresses."""
+    address = artifacts.address(blob.federation_id, blob.digest, life=ADDRESS_LIFE)
+    if address is None:
+        return None
+    if artifacts.stat(blob.federation_id, blob.digest) is None:
+        raise ArtifactMissingError(f"artifact {blob.digest} is not in the store")
+    headers = {"Location": address, "ETag": etag, "Cache-Control": "no-store"}
+    return Response(status_code=HTTPStatus.TEMPORARY_REDIRECT, headers=headers)
+
+
+def _checksum(reader: BlobReader, start: int, stop: int) -> str:
+    """Return the Content-Digest of bytes [start, stop)."""
+    checksum = Checksum()
+    buffer = memoryview(bytearray(min(CHECKSUM_STEP_BYTES, stop - start)))
+    for offset in range(start, stop, CHECKSUM_STEP_BYTES):
+        piece = buffer[: min(len(buffer), stop - offset)]
+        reader.read_at(piece, offset)
+        checksum.update(piece)
+    return checksum.field()
+
+
 async def _chunks(
-    artifacts: Artifacts, blob: Blob, start: int, stop: int
+    opened: AbstractContextManager[BlobReader], reader: BlobReader, start: int, stop: int
 ) -> AsyncIterator[memoryview]:
-    """Yield bytes [start, stop); the store is only touched from threads."""
-    opened = artifacts.open(
-        blob.federation_id, blob.digest, read_ahead_bytes=min(READ_AHEAD_BYTES, stop - start)
-    )
-    reader = await asyncio.to_thread(opened.__enter__)
+    """Yield bytes [start, stop), then close the reader; the store is only touched from threads."""
 
     def read(offset: int) -> memoryview:
         # A buffer of its own for each step: the server may still be sending the one before.

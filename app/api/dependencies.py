@@ -13,7 +13,15 @@ from app.api.auth import (
     current_site,
 )
 from app.api.pagination import DEFAULT_LIMIT, MAX_CURSOR, MAX_LIMIT, PageRequest
-from app.api.resources import ArtifactsDep, BellDep, Now, SettingsDep, TransactionsDep
+from app.api.resources import (
+    ArtifactsDep,
+    BellDep,
+    DeskDep,
+    Now,
+    SettingsDep,
+    TakingsDep,
+    TransactionsDep,
+)
 from app.services.idempotency import Claim, hash_request
 from app.services.principals import Membership, Principal, SitePrincipal
 
@@ -26,6 +34,7 @@ __all__ = [
     "CurrentAdmin",
     "CurrentPerson",
     "CurrentSite",
+    "DeskDep",
     "IdempotencyKey",
     "Membership",
     "Now",
@@ -33,6 +42,7 @@ __all__ = [
     "Principal",
     "SettingsDep",
     "SitePrincipal",
+    "TakingsDep",
     "TransactionsDep",
 ]
 

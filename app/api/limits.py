@@ -1,7 +1,8 @@
 """How many bytes of a request are read: a bound on every body that is not an artifact's.
 
-An artifact's upload has bounds of its own and streams (app/api/blobs.py); everything else is
-JSON that ends up in memory. Pure ASGI, so that a waiting long-poll costs no task of its own.
+An artifact's upload, whole or in chunks, has bounds of its own and streams (app/api/blobs.py,
+chunks.py); everything else is JSON that ends up in memory. Pure ASGI, so that a waiting long-poll
+costs no task of its own.
 """
 
 from http import HTTPStatus
@@ -12,7 +13,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.problems import answer
 from app.domain.errors import TooLargeError
 
-_STREAMED = "/artifacts/"  # in the path of every route that takes a blob
+_STREAMED = ("/artifacts/", "/chunks/")  # in the path of every route that takes bytes
+
+
+def _is_streamed(path: str) -> bool:
+    return any(part in path for part in _STREAMED)
 
 
 class BodyLimit:
@@ -24,7 +29,7 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it."""
-        if scope["type"] != "http" or (scope["method"] == "PUT" and _STREAMED in scope["path"]):
+        if scope["type"] != "http" or (scope["method"] == "PUT" and _is_streamed(scope["path"])):
             await self._app(scope, receive, send)
             return
         announced = dict(scope["headers"]).get(b"content-length", b"0")

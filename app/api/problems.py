@@ -28,6 +28,7 @@ log = structlog.get_logger()
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = {
     HTTPStatus.SERVICE_UNAVAILABLE: 2,
+    HTTPStatus.TOO_MANY_REQUESTS: 5,
     HTTPStatus.INSUFFICIENT_STORAGE: 30,  # somebody has to make room
 }
 SCHEMA = {"$ref": "#/components/schemas/Problem"}
@@ -55,6 +56,9 @@ _STATUS: dict[type[errors.DomainError], HTTPStatus] = {
     errors.TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.RangeNotSatisfiableError: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
     errors.DigestMismatchError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.ChunkDamagedError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.UploadIncompleteError: HTTPStatus.CONFLICT,
+    errors.TooManyUploadsError: HTTPStatus.TOO_MANY_REQUESTS,
     errors.ArtifactMissingError: HTTPStatus.NOT_FOUND,
     errors.ArtifactPurgedError: HTTPStatus.GONE,
     errors.StorageUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,

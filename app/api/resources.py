@@ -7,7 +7,9 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from app.doorbell import Bell
+from app.services.audit import Takings
 from app.services.transactions import Transactions
+from app.services.uploads import Desk
 from app.settings import Settings
 from app.storage.artifacts import Artifacts
 
@@ -22,6 +24,14 @@ async def _bell(request: Request) -> Bell:
 
 async def _artifacts(request: Request) -> Artifacts:
     return request.app.state.artifacts
+
+
+async def _desk(request: Request) -> Desk:
+    return request.app.state.desk
+
+
+async def _takings(request: Request) -> Takings:
+    return request.app.state.takings
 
 
 async def _settings(request: Request) -> Settings:
@@ -39,5 +49,7 @@ async def _now(transactions: TransactionsDep) -> datetime:
 
 BellDep = Annotated[Bell, Depends(_bell)]
 ArtifactsDep = Annotated[Artifacts, Depends(_artifacts)]
+DeskDep = Annotated[Desk, Depends(_desk)]
+TakingsDep = Annotated[Takings, Depends(_takings)]
 SettingsDep = Annotated[Settings, Depends(_settings)]
 Now = Annotated[datetime, Depends(_now)]

@@ -125,6 +125,21 @@ class DigestMismatchError(DomainError):
     title = "The bytes do not have the digest they were announced with"
 
 
+class ChunkDamagedError(DomainError):
+    slug = "chunk-damaged"
+    title = "The chunk did not arrive as it was sent"
+
+
+class UploadIncompleteError(DomainError):
+    slug = "upload-incomplete"
+    title = "The upload is not open, or lacks chunks"
+
+
+class TooManyUploadsError(DomainError):
+    slug = "too-many-uploads"
+    title = "Too many uploads are in progress"
+
+
 class ArtifactMissingError(DomainError):
     slug = "artifact-missing"
     title = "The artifact is not stored"

@@ -5,6 +5,8 @@ Everything else is audited by recording it in a transaction that has an actor
 """
 
 import json
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -27,6 +29,9 @@ EXPORT_PAGE = 200  # entries in memory at once
 REFUSED = "session.refused"
 REFUSALS = 100
 NEWEST = 200
+ONE_TAKING = timedelta(minutes=10)  # in which ranges of one blob count as one download
+MOST_TAKINGS = 10_000  # remembered at once
+
 REFUSALS_WITHIN = timedelta(minutes=1)
 
 
@@ -102,6 +107,30 @@ def note_download(
             checkpoint_id=str(checkpoint_id),
             **about,
         )
+
+
+class Takings:
+    """Who took which blob by ranges a moment ago, in this process: a download is one entry.
+
+    A client that fetches many ranges at once, or goes on after a cut, would else fill the log.
+    """
+
+    def __init__(self) -> None:
+        self._taken: OrderedDict[tuple[UUID, str], datetime] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def is_entered(self, token_id: UUID, path: str, *, part: str | None, now: datetime) -> bool:
+        """Return whether this request goes on with a download of `path` that has its entry.
+
+        `part` is its Range; a request for the whole is a download of its own.
+        """
+        key = (token_id, path)
+        with self._lock:
+            last = self._taken.pop(key, None)
+            self._taken[key] = last if part and last and now - last < ONE_TAKING else now
+            while len(self._taken) > MOST_TAKINGS:
+                self._taken.popitem(last=False)
+            return self._taken[key] is last
 
 
 def note_refused_login(tx: Tx, *, now: datetime) -> None:

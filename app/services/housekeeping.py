@@ -60,11 +60,19 @@ def note_sweep(tx: Tx, *, now: datetime, leases: Leases) -> timedelta:
     return gap
 
 
-def forgive_outage(tx: Tx, *, now: datetime, leases: Leases) -> None:
+def forgive_outage(tx: Tx, *, now: datetime, leases: Leases) -> datetime | None:
     """Do what the next sweep would do about an outage, before a decision that cannot wait.
 
-    A message may be older than the outage and come before the sweep that ends it.
+    A message may be older than the outage and come before the sweep that ends it. Returns until
+    when all was well then: until OUTAGE later, `is_well` needs no other look.
     """
     before = marks.last(tx.session, MARK)
     if before is not None and now - before > OUTAGE:
         note_sweep(tx, now=now, leases=leases)
+        return now
+    return before
+
+
+def is_well(until: datetime | None, *, now: datetime) -> bool:
+    """Tell whether there is no outage, from a mark seen before: a mark never goes back."""
+    return until is not None and now - until <= OUTAGE

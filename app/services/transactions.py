@@ -71,6 +71,13 @@ class Tx:
         """Send a worker to look at `subject`, after the commit."""
         self.jobs[Job(task, subject)] = None
 
+    def take(self, task: str) -> list[UUID]:
+        """Return what workers were to be sent to look at, for whoever does it himself."""
+        taken = [job for job in self.jobs if job.task == task]
+        for job in taken:
+            del self.jobs[job]
+        return [job.subject for job in taken]
+
 
 @dataclass(frozen=True, slots=True)
 class Transactions:

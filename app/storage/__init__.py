@@ -38,6 +38,8 @@ def open_artifacts(settings: Settings) -> Artifacts:
             region=settings.s3_region,
             access_key_id=settings.s3_access_key_id,
             secret_access_key=settings.s3_secret_access_key.get_secret_value(),
+            presign=settings.s3_presign,
+            public_endpoint=settings.s3_public_endpoint,
         )
     raise ValueError(
         f"artifacts_url is {settings.artifacts_url!r}; file:///folder or s3://bucket/prefix wanted"

@@ -18,12 +18,13 @@ import secrets
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
 from app.domain.errors import ArtifactMissingError, StorageFullError, StorageUnavailableError
 from app.storage.staging import BlobWriter
+from app.storage.uploads import Uploads
 
 CHUNK_BYTES = 2**20  # what one step of a download moves
 READ_AHEAD_BYTES = 8 * 2**20  # what a remote store fetches at once
@@ -116,7 +117,22 @@ class Artifacts(Protocol):
         ...
 
     def sweep_incoming(self, now: datetime) -> int:
-        """Remove what killed writers left a day or more before `now`; return how many."""
+        """Remove what killed writers and abandoned uploads left a day or more before `now`.
+
+        Return how many.
+        """
+        ...
+
+    def address(self, federation_id: UUID, digest: str, *, life: timedelta) -> str | None:
+        """Return where a client may GET the blob from the store itself; None: through the hub only.
+
+        Whoever has the address has the blob, until it expires.
+        """
+        ...
+
+    @property
+    def uploads(self) -> Uploads:
+        """The uploads in progress."""
         ...
 
 

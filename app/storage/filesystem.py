@@ -29,11 +29,11 @@ from app.storage.artifacts import (
     StoredBlob,
     blob_key,
     blob_of_key,
-    require_within,
 )
+from app.storage.folder_uploads import FolderUploads
+from app.storage.mapping import FileBytes
 from app.storage.staging import BlobWriter, disk_errors, require_room
-
-ABANDONED_AFTER = timedelta(days=1)  # without a write; no upload pauses that long
+from app.storage.uploads import ABANDONED_AFTER, UploadKey
 
 
 def open_filesystem(root: Path, *, min_free_bytes: int = 0) -> "FilesystemArtifacts":
@@ -84,10 +84,11 @@ class FilesystemArtifacts:
         *,
         read_ahead_bytes: int = READ_AHEAD_BYTES,  # unused: the kernel reads ahead
     ) -> Generator[BlobReader]:
-        """Open a blob. Reads are preads: no mapping, so resident memory stays flat."""
+        """Open a blob. Reads are preads; what is mapped goes with its view (mapping.py)."""
         handle = self._open(federation_id, digest)
         try:
-            yield _FileReader(handle, digest, size=os.fstat(handle).st_size)
+            size = os.fstat(handle).st_size
+            yield _FileReader(size, FileBytes(handle, digest, size))
         finally:
             os.close(handle)
 
@@ -155,18 +156,31 @@ class FilesystemArtifacts:
         require_room(self.root, 0, min_free_bytes=self.min_free_bytes)
 
     def sweep_incoming(self, now: datetime) -> int:
-        """Remove temporary files that nobody has written to for a day; return how many."""
-        removed = 0
+        """Remove temporary files and uploads that nobody has written to for a day."""
+        removed = self.uploads.sweep(now)
         oldest = (now - ABANDONED_AFTER).timestamp()
         with disk_errors("sweep temporary files"):
             for path in (self.root / "incoming").iterdir():
                 try:
-                    if path.stat().st_mtime < oldest:
+                    if path.is_file() and path.stat().st_mtime < oldest:
                         path.unlink()
                         removed += 1
                 except FileNotFoundError:
                     continue  # its writer finished, or another sweep took it
         return removed
+
+    @property
+    def uploads(self) -> FolderUploads:
+        """The uploads in progress, below `incoming` too."""
+        return FolderUploads(self.root, self._publish_upload, self.min_free_bytes)
+
+    def address(self, federation_id: UUID, digest: str, *, life: timedelta) -> str | None:
+        """Return None: a folder has no address."""
+        del federation_id, digest, life
+        return None
+
+    def _publish_upload(self, key: UploadKey, path: str, file: FileIO, digest: str) -> None:
+        self._publish(key.federation_id, path, file, digest)
 
     def _require_there(self) -> None:
         if not (self.root / "incoming").is_dir():
@@ -196,23 +210,10 @@ class FilesystemArtifacts:
 
 @dataclass(frozen=True, slots=True)
 class _FileReader:
-    handle: int
-    digest: str
-    size: int  # bytes
+    """See app/storage/artifacts.py, BlobReader."""
 
-    def read_at(self, buffer: memoryview, offset: int) -> None:
-        """Fill `buffer` from byte `offset`; see BlobReader."""
-        require_within(self.size, buffer, offset)
-        rest = buffer.cast("B")
-        with disk_errors("read a blob"):
-            while rest.nbytes:
-                count = os.preadv(self.handle, [rest], offset)
-                if count == 0:
-                    raise StorageUnavailableError(
-                        f"artifact {self.digest} ends at byte {offset} of {self.size}"
-                    )
-                rest = rest[count:]
-                offset += count
+    size: int  # bytes
+    read_at: FileBytes
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:

@@ -13,7 +13,6 @@ child, and use it in no parent.
 """
 
 import os
-import re
 import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -26,13 +25,11 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import obstore
-from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from app.domain.errors import (
     ArtifactMissingError,
     DigestMismatchError,
-    StorageFullError,
     StorageUnavailableError,
 )
 from app.storage.artifacts import (
@@ -44,6 +41,8 @@ from app.storage.artifacts import (
     blob_of_key,
     require_within,
 )
+from app.storage.buckets import bucket_errors
+from app.storage.s3_uploads import S3Uploads
 from app.storage.staging import BlobWriter, disk_errors
 
 if TYPE_CHECKING:
@@ -55,8 +54,6 @@ PARTS_IN_FLIGHT = 4
 REQUEST_TIMEOUT = timedelta(seconds=120)  # one part or one range, at 70 kB/s or more
 RETRIES = 4  # of one request, 0.1 s and then twice as long each time
 
-_client_pid: int | None = None  # the process in which the client's threads run
-
 
 def open_s3(
     bucket: str,
@@ -66,34 +63,43 @@ def open_s3(
     region: str = "us-east-1",
     access_key_id: str = "",
     secret_access_key: str = "",
+    presign: bool = False,
+    public_endpoint: str = "",
 ) -> "S3Artifacts":
     """Return the store in `bucket`; no request is made.
+
+    With `presign` clients get signed addresses of single objects, at `public_endpoint` where that
+    is another one than ours.
 
     Without an endpoint it is Amazon's, by virtual host; with one, by path, and plain HTTP only
     where the endpoint says http. Without keys, the provider's own sources are used: AWS_*
     variables, then the machine's or the pod's role.
     """
-    config: S3Config = {
-        "region": region,
-        "virtual_hosted_style_request": not endpoint,
-        "disable_bulk_delete": True,  # one key at a time, and not every store has the bulk call
-    }
-    if endpoint:
-        config["endpoint"] = endpoint
-    if access_key_id:
-        config["access_key_id"] = access_key_id
-        config["secret_access_key"] = secret_access_key
-    store = S3Store(
-        bucket,
-        prefix=prefix or None,
-        config=config,
-        client_options={
-            "allow_http": endpoint.startswith("http://"),
-            "timeout": REQUEST_TIMEOUT,
-        },
-        retry_config={"max_retries": RETRIES, "retry_timeout": timedelta(seconds=60)},
-    )
-    return S3Artifacts(store)
+
+    def store_at(address: str) -> S3Store:
+        config: S3Config = {
+            "region": region,
+            "virtual_hosted_style_request": not address,
+            "disable_bulk_delete": True,  # not every store has the bulk call
+        }
+        if address:
+            config["endpoint"] = address
+        if access_key_id:
+            config["access_key_id"] = access_key_id
+            config["secret_access_key"] = secret_access_key
+        return S3Store(
+            bucket,
+            prefix=prefix or None,
+            config=config,
+            client_options={
+                "allow_http": address.startswith("http://"),
+                "timeout": REQUEST_TIMEOUT,
+            },
+            retry_config={"max_retries": RETRIES, "retry_timeout": timedelta(seconds=60)},
+        )
+
+    signer = store_at(public_endpoint or endpoint) if presign else None
+    return S3Artifacts(store_at(endpoint), signer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,7 @@ class S3Artifacts:
     """See app/storage/artifacts.py, Artifacts."""
 
     store: S3Store
+    signer: S3Store | None = None  # the same bucket, as clients reach it; None: they may not
 
     def begin(self, federation_id: UUID, *, expected_bytes: int = 0) -> BlobWriter:
         """Start a blob in a file without a name, which the kernel frees if we are killed."""
@@ -126,7 +133,7 @@ class S3Artifacts:
     def stat(self, federation_id: UUID, digest: str) -> int | None:
         """Return the blob's size in bytes, or None."""
         key = blob_key(federation_id, digest)
-        with _bucket_errors("look for a blob"):
+        with bucket_errors("look for a blob"):
             try:
                 return obstore.head(self.store, key)["size"]
             except FileNotFoundError:
@@ -135,15 +142,15 @@ class S3Artifacts:
     def delete(self, federation_id: UUID, digest: str) -> None:
         """Remove the blob."""
         key = blob_key(federation_id, digest)
-        with _bucket_errors("delete a blob"):
+        with bucket_errors("delete a blob"):
             obstore.delete(self.store, key)
 
     def pages(self) -> Iterator[list[StoredBlob]]:
         """Yield the bucket's blobs, a page of its own listing at a time."""
-        with _bucket_errors("list blobs"):
+        with bucket_errors("list blobs"):
             listing = obstore.list(self.store, chunk_size=PAGE_BLOBS)
         while True:
-            with _bucket_errors("list blobs"):
+            with bucket_errors("list blobs"):
                 objects = next(listing, None)
             if objects is None:
                 return
@@ -157,12 +164,24 @@ class S3Artifacts:
 
     def require_usable(self) -> None:
         """Ask for the first page of the listing: unlike a HEAD, that tells of a missing bucket."""
-        with _bucket_errors("list blobs"):
+        with bucket_errors("list blobs"):
             next(obstore.list(self.store, chunk_size=1), None)
 
     def sweep_incoming(self, now: datetime) -> int:
-        """Return 0: the kernel frees local files, the bucket's lifecycle rule its parts."""
-        return 0
+        """Remove uploads; the kernel frees local files, the bucket's lifecycle rule its parts."""
+        return self.uploads.sweep(now)
+
+    @property
+    def uploads(self) -> S3Uploads:
+        """The uploads in progress."""
+        return S3Uploads(self.store, self.begin, self.signer)
+
+    def address(self, federation_id: UUID, digest: str, *, life: timedelta) -> str | None:
+        """Sign a GET of the blob's object."""
+        if self.signer is None:
+            return None
+        with bucket_errors("sign an address"):
+            return obstore.sign(self.signer, "GET", blob_key(federation_id, digest), life)
 
     def _publish(self, federation_id: UUID, file: FileIO, digest: str) -> None:
         key = blob_key(federation_id, digest)
@@ -172,7 +191,7 @@ class S3Artifacts:
             # Two writers may both get here. Each object appears whole, and both are the same
             # bytes, so it does not matter that the later one replaces the earlier.
             file.seek(0)
-            with _bucket_errors("store a blob"):
+            with bucket_errors("store a blob"):
                 obstore.put(
                     self.store,
                     key,
@@ -216,7 +235,7 @@ class _RangeReader:
     def _fetch(self, offset: int, *, at_least: int) -> None:
         self._buffered = memoryview(b"")  # freed before the next one is made
         end = min(self.size, offset + max(at_least, self._read_ahead_bytes))
-        with _bucket_errors("read a blob"):
+        with bucket_errors("read a blob"):
             try:
                 got = obstore.get_range(self._store, self._key, start=offset, end=end)
             except FileNotFoundError:
@@ -229,28 +248,3 @@ class _RangeReader:
             )
         self._buffered = memoryview(got)
         self._buffered_at = offset
-
-
-@contextmanager
-def _bucket_errors(action: str) -> Generator[None]:
-    """Turn the client's errors into StorageUnavailableError. A missing bucket is one, too."""
-    global _client_pid
-    if _client_pid not in (None, os.getpid()):
-        raise RuntimeError("the bucket was used before this process was forked; see the module")
-    _client_pid = os.getpid()
-    try:
-        yield
-    except (BaseError, FileNotFoundError) as error:
-        reason = _reason(error)
-        kind = StorageFullError if reason.startswith("507") else StorageUnavailableError
-        raise kind(f"the bucket could not {action}: {reason}") from error
-
-
-def _reason(error: Exception) -> str:
-    """Shorten the client's report, which goes on for pages, to a status and S3's own code."""
-    report = str(error)
-    status = re.search(r"status code: (\d{3}[ \w]*)", report)
-    code = re.search(r"<Code>(\w+)</Code>", report)
-    if status is None:
-        return "it does not answer" if "error sending request" in report else type(error).__name__
-    return " ".join(found[1] for found in (status, code) if found)

@@ -11,7 +11,7 @@ from uuid import UUID
 import structlog
 
 from app.domain.errors import ArtifactPurgedError, StorageUnavailableError, UnusableUpdatesError
-from app.doorbell import AGGREGATE_PART, AGGREGATE_ROUND, STEP_RUN, SWEEP
+from app.doorbell import AGGREGATE_PART, AGGREGATE_ROUND, STEP_RUN, SWEEP, Job
 from app.services import aggregation, housekeeping, retention, rounds, splitting
 from app.services.aggregation import Aggregated, AggregationLease
 from worker.celery import celery_app
@@ -25,13 +25,21 @@ STORE_RETRY = timedelta(seconds=10)  # after the store failed an aggregation
 
 @celery_app.task(name=STEP_RUN)
 def step_run(run_id: str) -> None:
-    """Apply every decision that is due for one run."""
+    """Apply every decision that is due for one run, and do at once what it decides to aggregate.
+
+    Whoever dies over that has left rows that a sweep rings for, as after any message.
+    """
     env = runtime()
+    env.transactions.ringer.heard(Job(STEP_RUN, UUID(run_id)))
     now = env.transactions.now()
-    with env.transactions.begin("forgive_outage") as tx:
-        housekeeping.forgive_outage(tx, now=now, leases=env.leases)
+    if not housekeeping.is_well(env.health.well_until, now=now):
+        with env.transactions.begin("forgive_outage") as tx:
+            env.health.well_until = housekeeping.forgive_outage(tx, now=now, leases=env.leases)
     with env.transactions.begin("step_run") as tx:
         rounds.step(tx, UUID(run_id), now=now, online_for=env.online_for)
+        decided = tx.take(AGGREGATE_ROUND)
+    for round_id in decided:
+        aggregate_round(str(round_id))
 
 
 @celery_app.task(name=AGGREGATE_ROUND)

@@ -2,10 +2,17 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response, status
+from fastapi import APIRouter, Path, Query, Request, Response, status
 
 from app.api import blobs
-from app.api.dependencies import Access, ArtifactsDep, SettingsDep, TransactionsDep
+from app.api.dependencies import (
+    Access,
+    ArtifactsDep,
+    Now,
+    SettingsDep,
+    TakingsDep,
+    TransactionsDep,
+)
 from app.api.problems import problems
 from app.domain.errors import (
     ArtifactMissingError,
@@ -21,10 +28,14 @@ from app.domain.errors import (
 )
 from app.domain.permissions import Action
 from app.services import audit, checkpoints
+from app.services.uploads import Terms
 from hansa_core import wire
 
 router = APIRouter(prefix="/v1/federations/{federation}/artifacts", tags=["artifacts"])
 
+PartName = Annotated[
+    str | None, Query(alias="part", max_length=64, description="a part of the update by its name")
+]
 DigestPath = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the bytes")]
 
 UPLOAD_BODY = {
@@ -69,8 +80,7 @@ async def upload_artifact(
         artifacts,
         access.federation_id,
         digest,
-        expected=None,
-        max_bytes=settings.max_artifact_bytes,
+        Terms(settings.max_artifact_bytes),
     )
     receipt, created = await blobs.record(
         transactions, artifacts, access.federation_id, blob, by=access.actor
@@ -102,13 +112,15 @@ def download_artifact(
     access: Access,
     artifacts: ArtifactsDep,
     transactions: TransactionsDep,
+    takings: TakingsDep,
+    now: Now,
 ) -> Response:
     """Send the artifact; Range and If-None-Match are honoured."""
     access.require(Action.READ)
     with transactions.begin("find_artifact") as tx:
         blob = checkpoints.find_blob(tx, access.federation_id, digest)
     response = blobs.send(request, artifacts, blob, filename=f"{digest[:16]}.safetensors")
-    if blobs.has_content(request, response):
+    if blobs.is_news(request, response, takings, access.principal, now):
         with transactions.begin("note_download", by=access.actor) as tx:
             audit.note_download(tx, blob, part=request.headers.get("range"))
     return response

@@ -11,6 +11,7 @@ from app.api.dependencies import (
     IdempotencyKey,
     Now,
     PageParams,
+    TakingsDep,
     TransactionsDep,
 )
 from app.api.pagination import page_of
@@ -154,6 +155,8 @@ def download_checkpoint(
     access: Access,
     artifacts: ArtifactsDep,
     transactions: TransactionsDep,
+    takings: TakingsDep,
+    now: Now,
 ) -> Response:
     """Send the checkpoint as a safetensors file; its ETag is its digest."""
     access.require(Action.READ)
@@ -162,7 +165,7 @@ def download_checkpoint(
         blob = checkpoints.find_blob(tx, access.federation_id, found.digest)
     name = f"round-{found.round_number}" if found.round_number is not None else "base"
     response = blobs.send(request, artifacts, blob, filename=f"{name}.safetensors")
-    if blobs.has_content(request, response):
+    if blobs.is_news(request, response, takings, access.principal, now):
         with transactions.begin("note_download", by=access.actor) as tx:
             audit.note_download(
                 tx, blob, checkpoint_id=checkpoint_id, part=request.headers.get("range")

@@ -16,7 +16,7 @@ from app.api.dependencies import (
     TransactionsDep,
 )
 from app.api.problems import problems
-from app.api.v1.artifacts import DOWNLOAD, UPLOAD_BODY, DigestPath
+from app.api.v1.artifacts import DOWNLOAD, UPLOAD_BODY, DigestPath, PartName
 from app.domain.errors import (
     ArtifactMissingError,
     DigestMismatchError,
@@ -37,6 +37,7 @@ from app.domain.errors import (
     UpdateRefusedError,
 )
 from app.services import answers, tasks
+from app.services.uploads import Terms
 from hansa_core import wire
 
 router = APIRouter(
@@ -138,6 +139,29 @@ def download_task_checkpoint(
     return blobs.send(request, artifacts, blob, filename=f"{blob.digest[:16]}.safetensors")
 
 
+@router.get(
+    "/{task_id}/slots/{name}",
+    response_class=Response,
+    responses={
+        **problems(NotFoundError, RangeNotSatisfiableError, StorageUnavailableError),
+        status.HTTP_200_OK: DOWNLOAD,
+        status.HTTP_206_PARTIAL_CONTENT: DOWNLOAD,
+    },
+)
+def download_task_slot(
+    task_id: UUID,
+    name: str,
+    request: Request,
+    site: CurrentSite,
+    artifacts: ArtifactsDep,
+    transactions: TransactionsDep,
+) -> Response:
+    """Send one of the server's tensor files that the task's local work needs."""
+    with transactions.reading() as tx:
+        blob = tasks.find_slot_blob(tx, task_id, site.id, name)
+    return blobs.send(request, artifacts, blob, filename=f"{blob.digest[:16]}.safetensors")
+
+
 @router.put(
     "/{task_id}/artifacts/{digest}",
     status_code=status.HTTP_201_CREATED,
@@ -163,12 +187,13 @@ async def upload_update(
     transactions: TransactionsDep,
     settings: SettingsDep,
     lease_token: Annotated[UUID, Header(alias="X-Hansa-Lease")],
+    part: PartName = None,
 ) -> wire.BlobReceipt:
     """Store the update's bytes; wrong tensors, NaN and infinity are refused as they arrive."""
     try:
         ticket = await transactions.run(
             "open_upload",
-            lambda tx: tasks.open_upload(tx, task_id, site.id, lease_token=lease_token),
+            lambda tx: tasks.open_upload(tx, task_id, site.id, lease_token=lease_token, part=part),
         )
     except DomainError:
         await blobs.drain(request)
@@ -178,8 +203,7 @@ async def upload_update(
         artifacts,
         ticket.federation_id,
         digest,
-        expected=ticket.layout,
-        max_bytes=settings.max_artifact_bytes,
+        Terms(settings.max_artifact_bytes, ticket.layout, ticket.codec, ticket.encoding),
     )
     receipt, created = await blobs.record(transactions, artifacts, ticket.federation_id, blob)
     if not created:
