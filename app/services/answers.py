@@ -187,9 +187,9 @@ def _require_stored(
             f"{digest} is encoded by {artifact.encoding or 'nothing'}, wanted "
             f"{encoding or 'tensors as they are'}"
         )
-    seen, wanted = Layout.from_json(artifact.layout), tasks.upload_layout(tx, context, plan, part)
-    if seen != wanted:
-        raise UpdateRefusedError(describe_mismatch(seen, wanted))
+    wanted = tasks.upload_layout(tx, context, plan, part)
+    if artifact.layout != wanted.to_json():
+        raise UpdateRefusedError(describe_mismatch(Layout.from_json(artifact.layout), wanted))
 
 
 def _require_signed(site: SitePrincipal, purpose: Purpose, payload: bytes, signature: str) -> None:
