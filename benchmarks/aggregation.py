@@ -2,11 +2,15 @@
 
     python -m benchmarks.aggregation --sites 10 50 --parameters 10e6 25e6
 
-Writes float32 updates of random values to a temporary folder, reads them once, and times every
-rule of hansa_core.aggregation from files to a sink that drops the bytes. Gigabytes a second (10**9)
-count each update once, however often the rule reads it. Beside them stand numpy's plain loop (in
-float32, over PLAIN_BYTES that are in memory already) and the machine's limit: an in-place add of
-two float32 arrays. The last line is one JSON object.
+Writes float32 updates of random values to the hub's folder store, in a temporary folder, and times
+every rule of hansa_core.aggregation from the store to a sink that drops the bytes. Gigabytes a
+second (10**9) count each update once, however often the rule reads it. Beside them stand numpy's
+plain loop (in float32, over PLAIN_BYTES that are in memory already) and the machine's limit: an
+in-place add of two float32 arrays. The last line is one JSON object.
+
+Extra memory is by how much resident memory grows at its peak, pages of the page cache that the
+rule has mapped included: they are the most of it. What numba and its compiled loops take is there
+before (`compiled_loops_mb`); so is the time to compile or load them (`compiled_loops_seconds`).
 """
 
 import argparse
@@ -23,24 +27,28 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 
+from app.storage.filesystem import FilesystemArtifacts, open_filesystem
 from benchmarks.rounds.machine import load_average, this_machine
+from hansa_core.aggregation import compiled
 from hansa_core.aggregation.inputs import Contribution, Source
-from hansa_core.aggregation.rules import aggregate
-from hansa_core.strategies import StrategyPlan
-from hansa_core.tensors import ReadAt, write_tensors
+from hansa_core.aggregation.jobs import Job, Sinks, aggregate
+from hansa_core.plans import parse_plan
+from hansa_core.strategies import Strategy
+from hansa_core.tensors import Sink, write_tensors
 
+FEDERATION = UUID(int=1)
+PIECE = 1 << 20  # bytes of one write: an upload's
 TENSOR = 1_000_000  # parameters of one tensor, but for the last
 PLAIN_BYTES = 32 << 20
 MEASURED_SECONDS, QUICK_SECONDS = 2.0, 0.2  # a short rule is repeated for so long
 MOST_REPEATS = 5
 
 Rows = NDArray[np.float32]
-_strategy: TypeAdapter[StrategyPlan] = TypeAdapter(StrategyPlan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +65,16 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """A base and updates against it."""
+    """A base, the first of the digests, and updates against it."""
 
-    base: Path
-    updates: tuple[Path, ...]
+    store: FilesystemArtifacts
+    digests: tuple[str, ...]
     parameters: int
 
     @property
     def input_bytes(self) -> int:
         """Bytes of the updates' values."""
-        return 4 * self.parameters * len(self.updates)
+        return 4 * self.parameters * (len(self.digests) - 1)
 
 
 def main() -> int:
@@ -81,6 +89,7 @@ def main() -> int:
     parameters = [1e6] if given.quick else given.parameters
     seconds = QUICK_SECONDS if given.quick else MEASURED_SECONDS
     before, limit = load_average(), in_place_add()
+    loops = _warmed()
     results: list[Result] = []
     left_out: list[str] = []
     _print_head(limit)
@@ -100,6 +109,7 @@ def main() -> int:
         "results": [_rounded(asdict(result)) for result in results],
         "limit_gigabytes_per_second": round(limit, 3),
         "left_out": left_out,
+        **loops,
         "machine": asdict(this_machine()),
         "load_average": [before, load_average()],
     }
@@ -107,8 +117,11 @@ def main() -> int:
     return 0
 
 
-def strategies(sites: int) -> dict[str, StrategyPlan]:
-    """Return every rule as it is measured: set to withstand a fifth of the sites."""
+def strategies(sites: int) -> dict[str, Strategy]:
+    """Return every rule as it is measured: set to withstand a fifth of the sites.
+
+    Bulyan cannot: it takes as many as it has updates for.
+    """
     bad = sites // 5
     sections: list[dict[str, Any]] = [
         {"name": "fedavg"},
@@ -116,22 +129,30 @@ def strategies(sites: int) -> dict[str, StrategyPlan]:
         {"name": "trimmed-mean", "trim": 0.2},
         {"name": "krum", "byzantine": bad},
         {"name": "multi-krum", "byzantine": bad, "keep": sites - 2 * bad},
+        {"name": "bulyan", "byzantine": (sites - 3) // 4},
         {"name": "geometric-median"},
         {"name": "centred-clipping", "radius": 100.0},
         {"name": "norm-clipping", "bound": 100.0},
+        {"name": "fltrust", "root": "root"},
     ]
-    return {it["name"]: _strategy.validate_python(it) for it in sections}
+    return {section["name"]: _strategy(section, sites) for section in sections}
+
+
+def _strategy(section: dict[str, Any], sites: int) -> Strategy:
+    cohort = {"min_sites": sites, "pinned": ["root"]}
+    plan = {"name": "measured", "model": "m", "rounds": 1, "cohort": cohort, "strategy": section}
+    return parse_plan(plan).strategy
 
 
 def measure(files: Files, names: Sequence[str] | None, repeat_seconds: float) -> Iterator[Result]:
     """Yield the result of each rule."""
-    sites = len(files.updates)
+    sites = len(files.digests) - 1
     rows = np.random.default_rng(1).standard_normal((sites, PLAIN_BYTES // 4 // sites), np.float32)
     for name, strategy in strategies(sites).items():
         if names is not None and name not in names:
             continue
-        with opened(files) as (source, contributions):
-            run = partial(aggregate, strategy, source, contributions, len)
+        with opened(files) as job:
+            run = partial(aggregate, strategy, job, Sinks(len))
             extra = _extra_memory(run)
             seconds = _best(run, repeat_seconds)
         plain = _best(partial(_plain, strategy, rows), repeat_seconds)
@@ -145,28 +166,37 @@ def measure(files: Files, names: Sequence[str] | None, repeat_seconds: float) ->
         )
 
 
-def _plain(strategy: StrategyPlan, rows: Rows) -> NDArray[Any]:
+def _plain(strategy: Strategy, rows: Rows) -> NDArray[Any]:
     """Combine as one would write it down first, with all of it in memory."""
     settings = strategy.model_dump()
-    count = len(rows)
     match strategy.name:
         case "median":
-            return np.median(rows, axis=0)
+            made = np.median(rows, axis=0)
         case "trimmed-mean":
-            off = int(settings["trim"] * count)
-            return np.sort(rows, axis=0)[off : count - off].mean(axis=0)
+            off = int(settings["trim"] * len(rows))
+            made = np.sort(rows, axis=0)[off : len(rows) - off].mean(axis=0)
         case "krum" | "multi-krum":
-            near = count - settings["byzantine"] - 2
-            apart = [[np.linalg.norm(one - other) ** 2 for other in rows] for one in rows]
-            scores = np.sort(np.array(apart), axis=1)[:, 1 : near + 1].sum(axis=1)
-            return rows[np.argsort(scores)[: settings.get("keep", 1)]].mean(axis=0)
+            near = len(rows) - settings["byzantine"] - 2
+            scores = np.sort(_plain_distances(rows), axis=1)[:, 1 : near + 1].sum(axis=1)
+            made = rows[np.argsort(scores)[: settings.get("keep", 1)]].mean(axis=0)
+        case "bulyan":
+            made = _plain_bulyan(rows, settings["byzantine"])
+        case "fltrust":
+            lengths = np.linalg.norm(rows, axis=1)
+            trust = np.maximum(0, rows[1:] @ rows[0] / (lengths[1:] * lengths[0]))
+            made = (trust * lengths[0] / lengths[1:]) @ rows[1:] / trust.sum()
         case "geometric-median" | "centred-clipping":
-            return _plain_centre(rows, settings)
+            made = _plain_centre(rows, settings)
         case _:
-            total = np.zeros_like(rows[0])
+            made = np.zeros_like(rows[0])
             for row in rows:
-                total += row * np.float32(_clip(row, settings.get("bound", np.inf)))
-            return total / np.float32(count)
+                made += row * np.float32(_clip(row, settings.get("bound", np.inf)))
+            made /= np.float32(len(rows))
+    return made
+
+
+def _plain_distances(rows: Rows) -> NDArray[Any]:
+    return np.array([[np.linalg.norm(one - other) ** 2 for other in rows] for one in rows])
 
 
 def _plain_centre(rows: Rows, settings: dict[str, Any]) -> NDArray[Any]:
@@ -184,6 +214,19 @@ def _plain_centre(rows: Rows, settings: dict[str, Any]) -> NDArray[Any]:
     return centre
 
 
+def _plain_bulyan(rows: Rows, bad: int) -> NDArray[Any]:
+    apart = _plain_distances(rows)
+    left, chosen = list(range(len(rows))), list[int]()
+    while len(chosen) < len(rows) - 2 * bad:
+        near = max(1, len(left) - bad - 2)
+        scores = np.sort(apart[np.ix_(left, left)], axis=1)[:, 1 : near + 1].sum(axis=1)
+        chosen.append(left.pop(int(np.argmin(scores))))
+    taken = rows[chosen]
+    closest = np.argsort(np.abs(taken - np.median(taken, axis=0)), axis=0)
+    kept = closest[: len(chosen) - 2 * bad]
+    return np.take_along_axis(taken, kept, axis=0).mean(axis=0)
+
+
 def _clip(row: Rows, bound: float) -> float:
     return 1.0 if np.isinf(bound) else min(1.0, bound / float(np.linalg.norm(row)))
 
@@ -197,44 +240,57 @@ def in_place_add(megabytes: int = 200) -> float:
 
 @contextmanager
 def written(sites: int, parameters: int, where: Path | None) -> Generator[Files]:
-    """Write the files of a base and of updates; they are gone afterwards."""
+    """Store a base and updates; they are gone afterwards. Digests are invented: hashing is slow."""
+    sizes = [min(TENSOR, parameters - at) for at in range(0, parameters, TENSOR)]
     with tempfile.TemporaryDirectory(prefix="aggregation-", dir=where) as folder:
-        paths = [Path(folder, f"{index}.safetensors") for index in range(sites + 1)]
-        sizes = [min(TENSOR, parameters - at) for at in range(0, parameters, TENSOR)]
-        for index, path in enumerate(paths):
+        store = open_filesystem(Path(folder))
+        digests = tuple(f"{index:064x}" for index in range(sites + 1))
+        for index, digest in enumerate(digests):
             rng = np.random.default_rng(index)
             tensors = {
                 f"layer{n:04}": rng.standard_normal(size, np.float32)
                 for n, size in enumerate(sizes)
             }
-            with path.open("wb") as file:
-                write_tensors(tensors, file.write)
-        yield Files(paths[0], tuple(paths[1:]), parameters)
+            with store.begin(FEDERATION) as writer:
+                write_tensors(tensors, _in_pieces(writer.write))
+                writer.commit(digest)
+        yield Files(store, digests, parameters)
+
+
+def _in_pieces(sink: Sink) -> Sink:
+    """Return a sink that passes bytes on as an upload does."""
+
+    def write(data: memoryview) -> None:
+        for at in range(0, len(data), PIECE):
+            sink(data[at : at + PIECE])
+
+    return write
 
 
 @contextmanager
-def opened(files: Files) -> Generator[tuple[Source, list[Contribution]]]:
-    """Open all files for reading."""
+def opened(files: Files) -> Generator[Job]:
+    """Open all files for reading; the first update is the trusted one."""
     with ExitStack() as stack:
-
-        def reader(path: Path) -> ReadAt:
-            handle = stack.enter_context(path.open("rb", buffering=0)).fileno()
-
-            def read(buffer: memoryview, offset: int) -> None:
-                done = 0
-                while done < len(buffer):
-                    count = os.preadv(handle, [buffer[done:]], offset + done)
-                    if not count:
-                        raise EOFError(f"{path.name} ends at byte {offset + done}")
-                    done += count
-
-            return read
-
-        updates = [
-            Contribution(f"{index:064x}", 1 + index, reader(path))
-            for index, path in enumerate(files.updates)
+        base, *updates = (
+            stack.enter_context(files.store.open(FEDERATION, digest)).read_at
+            for digest in files.digests
+        )
+        contributions = [
+            Contribution(digest, 1 + index, read, root=index == 0)
+            for index, (digest, read) in enumerate(zip(files.digests[1:], updates, strict=True))
         ]
-        yield Source("base", reader(files.base)), updates
+        yield Job(Source(files.digests[0], base), contributions)
+
+
+def _warmed() -> dict[str, float | bool]:
+    """Get the compiled loops ready; return what that took."""
+    before, began = _status("VmRSS"), time.perf_counter()
+    found = compiled.warm()
+    return {
+        "compiled_loops": found,
+        "compiled_loops_seconds": round(time.perf_counter() - began, 3),
+        "compiled_loops_mb": round((_status("VmRSS") - before) / 1e6, 1),
+    }
 
 
 def _best(work: Callable[[], object], repeat_seconds: float = MEASURED_SECONDS) -> float:

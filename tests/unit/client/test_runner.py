@@ -373,9 +373,11 @@ def test_cut_connections_in_both_directions_cost_nothing_but_time(
             record.model_copy(update={"hub_url": proxy.url}).model_dump_json()
         )
         hub.add_task(hub.add_checkpoint(content))
-        # The first connection carries the claim and dies in the download; the next in the upload.
-        proxy.cut_answers_after = [1_000_000]
-        proxy.cut_requests_after = [10_000_000, 1_000_000]
+        # The first connection carries the claim; the second one, for bytes, dies in the download,
+        # and the one after it in the upload.
+        never = 10**9
+        proxy.cut_answers_after = [never, 1_000_000]
+        proxy.cut_requests_after = [never, never, 1_000_000]
 
         def plus_one(tensors: Tensors, context: TrainContext[Config]) -> Tensors:
             return {"w": tensors["w"] + np.float32(1)}

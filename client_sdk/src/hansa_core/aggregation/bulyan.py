@@ -104,7 +104,7 @@ class _ClosestMean:
         from hansa_core.aggregation.compiled import ranks as loops  # noqa: PLC0415 -- imports numba
 
         kinds_k, (low_c, high_c) = rows.kinds(section), comparators(count, 0)
-        keys_kb = self._sorted.keys(np.int64)
+        keys_kb = self._sorted.keys
         work_b = np.empty(keys_kb.shape[1])
         dropped_b = np.empty(keys_kb.shape[1], np.int64)
         stop = start + len(out_t)

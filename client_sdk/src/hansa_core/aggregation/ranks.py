@@ -1,15 +1,15 @@
 """The mean of the middle values, element by element: what median and trimmed mean are made of.
 
-Where there are compiled loops, floats of up to COMPILED_LIMIT updates go through a pruned sorting
-network as integers that compare as they do (compiled/ranks.py). Else, up to NETWORK_LIMIT updates
-the tile goes through the same network in numpy, one whole row a comparison; beyond, it is
+Where there are compiled loops, floats but F64 of up to COMPILED_LIMIT updates go through a pruned
+sorting network as integers that compare as they do (compiled/ranks.py). Else, up to NETWORK_LIMIT
+updates the tile goes through the same network in numpy, one whole row a comparison; beyond, it is
 transposed and each element's values are sorted. All are exact, so the choice shows in the time
-alone. Measured with float32 in the page cache on one core (2.5 GHz, AVX-512), GB/s of input:
+alone. Measured with float32 in memory on one core (2.5 GHz, AVX-512), GB/s of input:
 
     updates                      10     50
     compiled network, median    2.8    2.1
     compiled, a fifth trimmed   2.5    1.8
-    network in numpy            1.4    0.5
+    network in numpy            2.3    0.5
     sorted by numpy             0.3    0.9
 
 Values are compared exactly: float32 for F32, BF16 and F16, integers as such. The kept ones are
@@ -74,13 +74,13 @@ class MiddleMean:
         from hansa_core.aggregation.compiled import ranks as loops  # noqa: PLC0415 -- imports numba
 
         kinds_k, (low_c, high_c) = rows.kinds(section), comparators(count, trimmed)
-        wide = DType.F64 in rows.dtypes(section)
-        keys_kb = self._sorted.keys(np.int64 if wide else np.int32)
+        keys_kb = self._sorted.keys
         spare_b = np.empty(keys_kb.shape[1])
-        middle_mean: Any = loops.middle_mean64 if wide else loops.middle_mean32
         for first, size, addresses_k in rows.addresses(section, start, stop):
             part_t = out_t[first - start : first - start + size]
-            middle_mean(kinds_k, addresses_k, low_c, high_c, trimmed, keys_kb, spare_b, part_t)
+            loops.middle_mean(
+                kinds_k, addresses_k, low_c, high_c, trimmed, keys_kb, spare_b, part_t
+            )
 
 
 class SortedRows:
@@ -89,20 +89,21 @@ class SortedRows:
     def __init__(self, files: Sequence[DeltaFile]) -> None:
         self.rows = Rows(files)
         self.count = len(files)
-        self._keys: dict[type[np.int32 | np.int64], NDArray[Any]] = {}
+        self._keys: NDArray[np.int32] | None = None
 
     def is_compiled(self, section: Section) -> bool:
-        """Whether compiled loops are to be used."""
-        return section.dtype.is_float and self.count <= COMPILED_LIMIT and compiled.usable()
+        """Whether compiled loops are to be used: they compare what float32 can hold."""
+        narrow = section.dtype.is_float and DType.F64 not in self.rows.dtypes(section)
+        return narrow and self.count <= COMPILED_LIMIT and compiled.usable()
 
-    def keys(self, dtype: type[np.int32 | np.int64]) -> NDArray[Any]:
-        """Return the space for keys that a compiled loop works in, (files, elements)."""
-        space = self._keys.get(dtype)
-        if space is None:
-            elements = KEYS_BYTES // (self.count * np.dtype(dtype).itemsize)
+    @property
+    def keys(self) -> NDArray[np.int32]:
+        """The space for keys that a compiled loop works in, (files, elements)."""
+        if self._keys is None:
+            elements = KEYS_BYTES // (self.count * 4)
             elements = min(MOST_KEYS, max(LEAST_KEYS, elements - elements % LEAST_KEYS))
-            space = self._keys[dtype] = np.empty((self.count, elements), dtype)
-        return space
+            self._keys = np.empty((self.count, elements), np.int32)
+        return self._keys
 
     def values(
         self, section: Section, start: int, out_t: NDArray[np.float64], kept: range

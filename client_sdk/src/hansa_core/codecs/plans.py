@@ -10,7 +10,6 @@ decides what a decoder does is in the file's header as well, so a file says what
 import math
 from collections.abc import Mapping
 from enum import StrEnum
-from fractions import Fraction
 from typing import Annotated, Literal, cast, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -129,11 +128,8 @@ def requires_memory(plan: CodecPlan) -> bool:
 
 
 def kept_of(plan: SparsePlan) -> int:
-    """Return how many values of a whole chunk are sent: at least one.
-
-    The fraction is taken as it is written in decimal: 0.05 of 4096 are 205.
-    """
-    return math.ceil(Fraction(repr(plan.fraction)) * CHUNK)
+    """Return how many values of a whole chunk are sent: at least one."""
+    return math.ceil(plan.fraction * CHUNK)  # exactly: a chunk is a power of two
 
 
 def codec_names() -> frozenset[str]:

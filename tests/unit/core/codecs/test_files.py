@@ -10,6 +10,7 @@ from hansa_core.aggregation.inputs import Section
 from hansa_core.codecs import files
 from hansa_core.codecs.files import EncodedFile, decode, encode
 from hansa_core.codecs.formats import bytes_of, format_of
+from hansa_core.codecs.parts import PartDecoder, decode_part, decode_plain
 from hansa_core.codecs.plans import ExactPlan, LossyPlan
 from hansa_core.dtypes import BFLOAT16, DType, f32_to_bf16
 from hansa_core.layouts import Layout
@@ -275,17 +276,21 @@ def test_a_file_of_another_model_is_not_opened(plan: LossyPlan) -> None:
     assert caught.value.reason is RefusalReason.LAYOUT_MISMATCH
 
 
+@pytest.mark.parametrize("decoder", [decode_part, decode_plain])
+@pytest.mark.parametrize("pair", [(7, 7), (8, 7), (7, 4000), (4095, 4095)])
 @pytest.mark.parametrize("name", ["topk", "sparse2"])
-def test_positions_out_of_order_are_not_written_to(name: str) -> None:
-    plan = lossy(name, fraction=0.001)
-    model: dict[str, NDArray[Any]] = {"w": np.ones((64, 64), "f4")}
+def test_positions_out_of_order_are_not_written_to(
+    name: str, pair: tuple[int, int], decoder: PartDecoder
+) -> None:
+    plan = lossy(name, fraction=0.0004)  # two values
+    model: dict[str, NDArray[Any]] = {"w": np.ones((50, 80), "f4")}
     layout = Layout.of(model)
     file = bytearray(encoded(plan, model))
     at = 64 + (4 if name == "sparse2" else 0)
-    file[at : at + 6] = b"\xff" * 6  # 4095 four times
-    opened = EncodedFile(bytes_reader(bytes(file)), layout, plan)
+    file[at : at + 3] = (pair[0] | pair[1] << 12).to_bytes(3, "little")
+    opened = EncodedFile(bytes_reader(bytes(file)), layout, plan, decoder=decoder)
     with pytest.raises(TensorFormatError, match="do not ascend"):
-        part(opened, sections_of(layout)[0], 0, 4096)
+        part(opened, sections_of(layout)[0], 0, 4000)
 
 
 def test_of_equal_values_the_first_ones_are_sent() -> None:

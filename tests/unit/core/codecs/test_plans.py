@@ -72,6 +72,6 @@ def test_the_sparse_ones_need_memory() -> None:
 @pytest.mark.parametrize(
     ("fraction", "kept"), [(0.05, 205), (0.25, 1024), (1, 4096), (1e-9, 1), (0.03125, 128)]
 )
-def test_the_fraction_is_taken_as_it_is_written(fraction: float, kept: int) -> None:
+def test_the_fraction_is_rounded_up(fraction: float, kept: int) -> None:
     for name in ("topk", "sparse2"):
         assert kept_of(sparse(name, fraction=fraction)) == kept

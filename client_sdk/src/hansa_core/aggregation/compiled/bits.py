@@ -59,7 +59,6 @@ def _pointer_to(element: Any, made: Any) -> Any:
 
 f64_at = _pointer_to(types.float64, _DOUBLE)  # an address to a pointer
 f32_at = _pointer_to(types.float32, _FLOAT)
-i64_at = _pointer_to(types.int64, _I64)
 i32_at = _pointer_to(types.int32, _I32)
 u16_at = _pointer_to(types.uint16, ir.IntType(16))
 
@@ -91,7 +90,6 @@ f16_bits = _inline(types.int32, (types.uint16,), _f16_bits)
 bf16_value = _inline(types.float64, (types.uint16,), _to_double(_bf16_bits))
 f16_value = _inline(types.float64, (types.uint16,), _to_double(_f16_bits))
 f32_value = _inline(types.float64, (types.int32,), _to_double(lambda _, values: values[0]))
-f64_value = _inline(types.float64, (types.int64,), lambda b, v: b.bitcast(v[0], _DOUBLE))
 
 
 def _to_bf16(builder: Any, values: list[Any]) -> Any:
@@ -115,26 +113,21 @@ def _to_bf16(builder: Any, values: list[Any]) -> Any:
 to_bf16 = _inline(types.uint16, (types.float64,), _to_bf16)
 
 
-def _ordered(kind: Any, shift: int) -> _Emit:
+def _ordered(builder: Any, values: list[Any]) -> Any:
     """Make integers of a float's bits that compare as the floats do; applied twice, nothing."""
-    most = kind((1 << shift) - 1)
-    return lambda b, v: b.xor(v[0], b.and_(b.ashr(v[0], kind(shift)), most))
+    below = builder.ashr(values[0], _I32(31))
+    return builder.xor(values[0], builder.and_(below, _I32(2**31 - 1)))
 
 
-ordered32 = _inline(types.int32, (types.int32,), _ordered(_I32, 31))
-ordered64 = _inline(types.int64, (types.int64,), _ordered(_I64, 63))
+ordered32 = _inline(types.int32, (types.int32,), _ordered)
 
 
-def _is_nan(kind: Any, magnitude: int, infinity: int) -> _Emit:
-    def emit(b: Any, values: list[Any]) -> Any:
-        size = b.and_(values[0], kind(magnitude))
-        return b.zext(b.icmp_signed(">", size, kind(infinity)), kind)
-
-    return emit
+def _is_nan(builder: Any, values: list[Any]) -> Any:
+    size = builder.and_(values[0], _I32(2**31 - 1))
+    return builder.zext(builder.icmp_signed(">", size, _I32(0x7F800000)), _I32)
 
 
-is_nan32 = _inline(types.int32, (types.int32,), _is_nan(_I32, 2**31 - 1, 0x7F800000))
-is_nan64 = _inline(types.int64, (types.int64,), _is_nan(_I64, 2**63 - 1, 0x7FF << 52))
+is_nan32 = _inline(types.int32, (types.int32,), _is_nan)
 
 
 # Sums of a leaf

@@ -14,7 +14,14 @@ Invariants
 import hashlib
 import os
 import stat
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 FOLDER = "HANSA_COMPILED_DIR"  # an operator's choice of folder
 
@@ -30,6 +37,18 @@ def cache_folder() -> Path | None:
     private = stat.S_ISDIR(seen.st_mode) and not seen.st_mode & 0o077
     owned = not hasattr(os, "geteuid") or seen.st_uid == os.geteuid()
     return folder if private and owned and os.access(folder, os.W_OK | os.X_OK) else None
+
+
+@contextmanager
+def one_at_a_time() -> Generator[None]:
+    """Let one process after the other work with the folder, where there are such locks."""
+    folder = cache_folder()
+    if folder is None or fcntl is None:
+        yield
+        return
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # gone with the file, or the process
+        yield
 
 
 def _parent() -> Path:

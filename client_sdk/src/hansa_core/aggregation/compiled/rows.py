@@ -1,19 +1,11 @@
 """Elements at an address, as compiled loops read them, whatever their float dtype."""
-# ruff: noqa: ANN401 -- what numba knows types of
 
-from collections.abc import Callable
-from typing import Any, cast
-
-import numba
 import numpy as np
-from numba.extending import overload
 from numpy.typing import NDArray
 
 from hansa_core.aggregation.compiled import bits
 from hansa_core.aggregation.compiled.jit import inlined
 from hansa_core.aggregation.compiled.kinds import BF16, F32, F64
-
-_overload: Callable[..., Callable[[Any], Any]] = cast("Any", overload)
 
 
 @inlined
@@ -90,7 +82,7 @@ def add_four_scaled(
 
 
 @inlined
-def _keys32(kind: int, address: int, out_b: NDArray[np.int32]) -> bool:
+def keys(kind: int, address: int, out_b: NDArray[np.int32]) -> bool:
     """Write F32, F16 or BF16 as integers that compare as they do; whether there is a NaN."""
     count = out_b.shape[0]
     if kind == F32:
@@ -113,47 +105,6 @@ def _keys32(kind: int, address: int, out_b: NDArray[np.int32]) -> bool:
 
 
 @inlined
-def _keys64(kind: int, address: int, out_b: NDArray[np.int64]) -> bool:
-    """Write any float dtype as integers that compare as float64 does; whether there is a NaN."""
-    values = out_b.view(np.float64)
-    widen(kind, address, values)
-    unordered = np.int64(0)
-    for i in range(out_b.shape[0]):
-        unordered |= bits.is_nan64(out_b[i])
-        out_b[i] = bits.ordered64(out_b[i])
-    return unordered != 0
-
-
-def keys(kind: int, address: int, out_b: NDArray[Any]) -> bool:
-    """Write the elements as integers of the width of `out_b` that compare as they do.
-
-    Returns whether there is a NaN. 32 bits are enough for F32, F16 and BF16.
-    """
-    raise NotImplementedError("runs in compiled code alone")
-
-
 def value(key: int) -> float:
     """Return the float that `keys` made a key of."""
-    raise NotImplementedError("runs in compiled code alone")
-
-
-@_overload(keys)
-def _keys(kind: Any, address: Any, out_b: Any) -> Callable[..., bool]:
-    def narrow(kind: Any, address: Any, out_b: Any) -> bool:
-        return _keys32(kind, address, out_b)
-
-    def wide(kind: Any, address: Any, out_b: Any) -> bool:
-        return _keys64(kind, address, out_b)
-
-    return narrow if out_b.dtype == numba.int32 else wide
-
-
-@_overload(value)
-def _value(key: Any) -> Callable[..., float]:
-    def narrow(key: Any) -> float:
-        return bits.f32_value(bits.ordered32(key))
-
-    def wide(key: Any) -> float:
-        return bits.f64_value(bits.ordered64(key))
-
-    return narrow if key == numba.int32 else wide
+    return bits.f32_value(bits.ordered32(key))

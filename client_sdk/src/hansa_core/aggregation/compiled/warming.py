@@ -1,13 +1,22 @@
-"""Runs every compiled loop once over next to nothing: each is then loaded, or compiled and kept."""
+"""Runs every compiled loop once over next to nothing: each is then loaded, or compiled and kept.
+
+Of processes that start at once the first compiles and the others wait for what it has kept.
+"""
 
 import numpy as np
 
 from hansa_core.aggregation.compiled import loops, ranks
+from hansa_core.aggregation.compiled.caches import one_at_a_time
 from hansa_core.aggregation.compiled.kinds import F64
 
 
 def run_all() -> None:
     """Call each loop with arguments of the types that the rules have, over rows of no elements."""
+    with one_at_a_time():
+        _run_all()
+
+
+def _run_all() -> None:
     kinds = np.full(2, F64, np.int64)
     rows = np.zeros((2, loops.BLOCK))
     addresses = np.array([row.ctypes.data for row in rows], np.uint64)
@@ -20,7 +29,6 @@ def run_all() -> None:
     loops.pairwise_squares(
         kinds, addresses, 0, rows, np.zeros((loops.LEAVES, 2, 2)), np.zeros((2, 2))
     )
-    keys32, keys64 = np.zeros((2, 1), np.int32), np.zeros((2, 1), np.int64)
-    ranks.middle_mean32(kinds, addresses, whole, whole, 0, keys32, few, out)
-    ranks.middle_mean64(kinds, addresses, whole, whole, 0, keys64, few, out)
-    ranks.closest_mean(kinds, addresses, whole, whole, 1, keys64, few, whole, out)
+    keys = np.zeros((2, 1), np.int32)
+    ranks.middle_mean(kinds, addresses, whole, whole, 0, keys, few, out)
+    ranks.closest_mean(kinds, addresses, whole, whole, 1, keys, few, whole, out)
