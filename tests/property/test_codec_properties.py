@@ -110,8 +110,8 @@ def test_the_greatest_values_are_sent(values: NDArray[np.float32], plan: SparseP
     sent = found != 0
     assert np.count_nonzero(sent) <= kept
     sizes = np.sort(np.abs(values))[::-1]
-    # What was not sent is not above what was, but for values that a half or two bits make zero: of
-    # two magnitudes one is 0 where zeros were sent, and values up to half the other are closer to it.
+    # What was not sent is not above what was, but for values that a half or two bits make zero:
+    # where zeros were sent one magnitude is 0, and values up to half the other are closer to it.
     threshold = sizes[kept - 1]
     two_bits = plan.name == "sparse2" and threshold == 0
     rounded_off = sizes[0] * (0.5 + 2.0**-8) if two_bits else 2.0**-25

@@ -25,6 +25,9 @@ from hansa_core.aggregation.readers import Rows, Span
 from hansa_core.dtypes import widen
 
 
+CACHED = 2**15  # elements of which numpy's sum, term and input stay in the L2 cache
+
+
 class WeightedSum:
     """A Combine of fixed coefficients. Files whose coefficient is 0 are not read."""
 
@@ -36,7 +39,7 @@ class WeightedSum:
         self._rows = Rows([file for file, _ in terms])
         self._coefficients_k = np.array([coefficient for _, coefficient in terms], np.float64)
         self._divisor = float(divisor)
-        self._most = tile_elements(tile_bytes)
+        self._most = min(CACHED, tile_elements(tile_bytes))
 
     def __call__(self, section: Section, start: int, out_t: NDArray[np.float64]) -> None:
         stop = start + len(out_t)

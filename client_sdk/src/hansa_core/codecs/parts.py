@@ -4,7 +4,7 @@ By compiled loops (compiled.py) where numba is installed and there is one for th
 by whole records (records.py) of which the ends are cut off. Both give the same bits.
 """
 
-import importlib.util
+import importlib
 from functools import lru_cache
 from types import ModuleType
 from typing import Protocol
@@ -99,9 +99,10 @@ def _decode_compiled(
 
 @lru_cache(maxsize=1)
 def _loops() -> ModuleType | None:
-    if importlib.util.find_spec("numba") is None:
+    try:
+        return importlib.import_module("hansa_core.codecs.compiled")
+    except ImportError:  # numba is not there, or does not go with this numpy
         return None
-    return importlib.import_module("hansa_core.codecs.compiled")
 
 
 @lru_cache(maxsize=2)
