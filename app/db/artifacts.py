@@ -138,8 +138,8 @@ def sizes(session: Session, federation_id: UUID, digests: Sequence[str]) -> dict
     return dict(session.execute(query).tuples().all())
 
 
-def slots(session: Session, checkpoint_id: UUID) -> Sequence[tuple[CheckpointSlot, int]]:
-    """Return the slots that go with a checkpoint, by name, each with its size in bytes."""
+def slots(session: Session, *checkpoint_ids: UUID) -> Sequence[tuple[CheckpointSlot, int]]:
+    """Return the slots that go with checkpoints, by name, each with its size in bytes."""
     query = (
         select(CheckpointSlot, Artifact.size)
         .join(
@@ -147,7 +147,7 @@ def slots(session: Session, checkpoint_id: UUID) -> Sequence[tuple[CheckpointSlo
             (Artifact.federation_id == CheckpointSlot.federation_id)
             & (Artifact.digest == CheckpointSlot.digest),
         )
-        .where(CheckpointSlot.checkpoint_id == checkpoint_id)
+        .where(CheckpointSlot.checkpoint_id.in_(checkpoint_ids))
         .order_by(CheckpointSlot.name)
     )
     return [(slot, size) for slot, size in session.execute(query)]

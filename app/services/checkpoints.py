@@ -5,7 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 from app.db import artifacts as rows
-from app.db.models import Artifact, Checkpoint, Model
+from app.db.models import Artifact, Checkpoint, CheckpointSlot, Model
 from app.domain.errors import (
     AlreadyExistsError,
     ArtifactMissingError,
@@ -186,7 +186,7 @@ def add_checkpoint(
         checkpoint_id=str(checkpoint.id),
         digest=request.digest,
     )
-    return _checkpoint_view(checkpoint, artifact.size)
+    return _checkpoint_view(checkpoint, artifact.size, [])
 
 
 def get_checkpoint(tx: Tx, federation_id: UUID, checkpoint_id: UUID) -> wire.Checkpoint:
@@ -197,7 +197,8 @@ def get_checkpoint(tx: Tx, federation_id: UUID, checkpoint_id: UUID) -> wire.Che
     """
     checkpoint = _require_checkpoint(tx, federation_id, checkpoint_id)
     size = rows.sizes(tx.session, federation_id, [checkpoint.digest])[checkpoint.digest]
-    return _checkpoint_view(checkpoint, size)
+    slots = [_slot_view(slot, size) for slot, size in rows.slots(tx.session, checkpoint.id)]
+    return _checkpoint_view(checkpoint, size, slots)
 
 
 def list_checkpoints(
@@ -207,7 +208,10 @@ def list_checkpoints(
     model = _require_model(tx, federation_id, name_or_id)
     found = rows.list_checkpoints(tx.session, model.id, before=before, limit=limit)
     sizes = rows.sizes(tx.session, federation_id, [item.digest for item in found])
-    return [_checkpoint_view(item, sizes[item.digest]) for item in found]
+    slots: dict[UUID, list[wire.CheckpointSlot]] = {item.id: [] for item in found}
+    for slot, size in rows.slots(tx.session, *slots):
+        slots[slot.checkpoint_id].append(_slot_view(slot, size))
+    return [_checkpoint_view(item, sizes[item.digest], slots[item.id]) for item in found]
 
 
 def _require_model(tx: Tx, federation_id: UUID, name_or_id: str) -> Model:
@@ -244,7 +248,13 @@ def _model_view(model: Model, latest_checkpoint_id: UUID | None) -> wire.Model:
     )
 
 
-def _checkpoint_view(checkpoint: Checkpoint, size: int) -> wire.Checkpoint:
+def _slot_view(slot: CheckpointSlot, size: int) -> wire.CheckpointSlot:
+    return wire.CheckpointSlot(name=slot.name, kind=slot.kind, digest=slot.digest, size=size)
+
+
+def _checkpoint_view(
+    checkpoint: Checkpoint, size: int, slots: list[wire.CheckpointSlot]
+) -> wire.Checkpoint:
     return wire.Checkpoint(
         id=checkpoint.id,
         model_id=checkpoint.model_id,
@@ -253,5 +263,6 @@ def _checkpoint_view(checkpoint: Checkpoint, size: int) -> wire.Checkpoint:
         parent_id=checkpoint.parent_id,
         run_id=checkpoint.run_id,
         round_number=checkpoint.round_number,
+        slots=slots,
         created_at=checkpoint.created_at,
     )

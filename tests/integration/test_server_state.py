@@ -103,6 +103,12 @@ def test_state_goes_with_every_checkpoint_and_is_verified(
     assert federation.run(run_id).state is RunState.COMPLETED
     wanted = expected(section, [1, 2, 3])
     assert newest(federation, run_id) == digest_of(wanted.checkpoint)
+    shown = federation.checkpoint(federation.run(run_id).latest_checkpoint_id).slots
+    assert {slot.name: slot.digest for slot in shown} == {
+        name: digest_of(file) for name, file in wanted.slots.items()
+    }
+    listed = federation.get("/models/tumor/checkpoints")["items"]
+    assert [len(item["slots"]) for item in listed] == [len(shown)] * 3 + [0]
 
     bundle, trust = bundled(federation, settings, run_id, tmp_path / "bundle")
     told = [body["round"] for body in bodies(bundle) if body["round"]]

@@ -30,8 +30,18 @@ def list_checkpoints(
         print_json(found)
         return
     print_table(
-        ("ID", "ROUND", "BYTES", "DIGEST", "CREATED"),
-        ((it.id, it.round_number, it.size, it.digest, when(it.created_at)) for it in found),
+        ("ID", "ROUND", "BYTES", "DIGEST", "STATE", "CREATED"),
+        (
+            (
+                it.id,
+                it.round_number,
+                it.size,
+                it.digest,
+                ", ".join(slot.name for slot in it.slots),
+                when(it.created_at),
+            )
+            for it in found
+        ),
         empty=f"{model} has no checkpoint yet",
     )
 

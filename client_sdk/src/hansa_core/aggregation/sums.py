@@ -24,7 +24,6 @@ from hansa_core.aggregation.outputs import tile_elements
 from hansa_core.aggregation.readers import Rows, Span
 from hansa_core.dtypes import widen
 
-
 CACHED = 2**15  # elements of which numpy's sum, term and input stay in the L2 cache
 
 

@@ -178,6 +178,15 @@ class CheckpointCreate(Request):
     parent_id: UUID | None = None
 
 
+class CheckpointSlot(Response):
+    """A tensor file of the server's that goes with a checkpoint: an artifact like any other."""
+
+    name: str  # "momentum", "variance", "control", ...
+    kind: str  # which strategy's: one of the same kind goes on from it
+    digest: Digest
+    size: int  # bytes
+
+
 class Checkpoint(Response):
     id: UUID
     model_id: UUID
@@ -186,6 +195,7 @@ class Checkpoint(Response):
     parent_id: UUID | None
     run_id: UUID | None
     round_number: int | None
+    slots: list[CheckpointSlot] = Field(default_factory=list[CheckpointSlot])
     created_at: datetime
 
 
