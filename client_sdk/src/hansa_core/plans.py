@@ -253,7 +253,7 @@ class RunPlan(_Section):
             )
         if strategy.counts_population and self.tensors.groups:
             raise ValueError(
-                f"{name} counts all sites alike: it cannot have tensors.groups, which only some hold"
+                f"{name} counts all sites alike: no tensors.groups, which only some of them hold"
             )
         if self.buffer is not None and requires_memory(self.codec):
             raise ValueError(

@@ -1,9 +1,10 @@
 """Lineage: each round began from the checkpoint that the last completed one made."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hansa.verification.reports import Check, Ledger
-from hansa_core.receipts import Origin, Receipt, RoundAccount
+from hansa_core.receipts import Blob, Origin, Receipt, RoundAccount
 from hansa_core.states import RoundKind, RoundState
 
 
@@ -35,6 +36,26 @@ class Lineage:
 
     def step(self, receipt: Receipt, account: RoundAccount) -> None:
         """Check a round against what came before it, and take over what it made."""
+        wrong = self._problems(account)
+        for problem in wrong:
+            self.ledger.fail(Check.LINEAGE, receipt.subject, problem)
+        if not wrong:
+            self.ledger.hold(Check.LINEAGE)
+        if self.slots is None and account.base_slots:
+            why = "the server's slots that it went on from were made by another run"
+            self.ledger.skip(Check.LINEAGE, receipt.subject, why)
+        if self.head is None:
+            self._learn(account.base.digest)
+        self.slots = _digests(account.base_slots)
+        self.ended = (account.round_number, account.retry)
+        if account.state is RoundState.COMPLETED and account.kind is RoundKind.TRAIN:
+            self.rounds_completed = account.round_number
+            if account.aggregate is not None:
+                self._learn(account.aggregate.checkpoint.digest)
+                self.slots = _digests(account.aggregate.slots)
+
+    def _problems(self, account: RoundAccount) -> list[str]:
+        """Return where a round does not follow from what came before it."""
         wrong: list[str] = []
         if self.head is not None and account.base.digest != self.head:
             wrong.append(
@@ -51,27 +72,14 @@ class Lineage:
                 f"number {account.round_number}, retry {account.retry} does not come after "
                 f"number {number}, retry {retry}"
             )
-        base_slots = {name: slot.digest for name, slot in account.base_slots.items()}
-        if self.slots is not None and base_slots != self.slots:
+        if self.slots is not None and _digests(account.base_slots) != self.slots:
             wrong.append("it went on from other slots of the server's than were left to it")
-        for problem in wrong:
-            self.ledger.fail(Check.LINEAGE, receipt.subject, problem)
-        if not wrong:
-            self.ledger.hold(Check.LINEAGE)
-        if self.slots is None and base_slots:
-            why = "the server's slots that it went on from were made by another run"
-            self.ledger.skip(Check.LINEAGE, receipt.subject, why)
-        if self.head is None:
-            self._learn(account.base.digest)
-        self.slots = base_slots
-        self.ended = (account.round_number, account.retry)
-        if account.state is RoundState.COMPLETED and account.kind is RoundKind.TRAIN:
-            self.rounds_completed = account.round_number
-            if account.aggregate is not None:
-                self._learn(account.aggregate.checkpoint.digest)
-                made = account.aggregate.slots
-                self.slots = {name: slot.digest for name, slot in made.items()}
+        return wrong
 
     def _learn(self, digest: str) -> None:
         self.head = digest
         self._made.append(digest)
+
+
+def _digests(slots: Mapping[str, Blob]) -> dict[str, str]:
+    return {name: slot.digest for name, slot in slots.items()}
