@@ -19,6 +19,7 @@ from app.services import alerts
 from app.services.transactions import Transactions
 from app.settings import Settings
 from hansa_core.audit import Entry
+from hansa_core.chunks import CONTENT_DIGEST, Checksum
 from hansa_core.states import Role
 from tests.audits import entries_of, sealed_of
 from tests.factories import Federation, a_federation, a_model, a_plan, sites_online
@@ -74,6 +75,20 @@ def _upload(world: World) -> Response:
     data = encode(a_delta(1))
     path = f"/federations/{world.federation.slug}/artifacts/{digest_of(data)}"
     return world.send("PUT", path, content=data)
+
+
+def _upload_in_chunks(world: World) -> Response:
+    data = encode(a_delta(1))
+    path = f"/federations/{world.federation.slug}/uploads/{digest_of(data)}"
+    world.send("PUT", path, {"size": len(data), "chunk_bytes": 2**20}).raise_for_status()
+    checksum = Checksum()
+    checksum.update(data)
+    world.federation.client.put(
+        f"/v1{path}/chunks/0",
+        content=data,
+        headers=world.owner.headers | {CONTENT_DIGEST: checksum.field()},
+    ).raise_for_status()
+    return world.send("POST", f"{path}/complete")
 
 
 def _draft(world: World) -> str:
@@ -178,6 +193,7 @@ LEAVES: dict[str, Deed] = {
         lambda w: w.here("PUT", f"/sites/{w.site_id}/labels", {"labels": {"a": "b"}}),
     ),
     "upload_artifact": Deed("artifact.uploaded", _upload),
+    "complete_artifact_upload": Deed("artifact.uploaded", _upload_in_chunks),
     "create_model": Deed("model.created", lambda w: w.here("POST", "/models", {"name": "second"})),
     "create_checkpoint": Deed(
         "checkpoint.created",
@@ -228,6 +244,11 @@ QUIET = {
     "claim_task": "a site's daily traffic",
     "renew_lease": "a site's daily traffic",
     "upload_update": "a site's daily traffic",
+    "open_update_upload": "a site's daily traffic",
+    "upload_update_chunk": "a site's daily traffic",
+    "complete_update_upload": "a site's daily traffic",
+    "open_artifact_upload": "stores nothing; completing it is entered",
+    "upload_artifact_chunk": "forgotten unless the upload is completed, which is entered",
     "submit_update": "a site's daily traffic; the signed manifest is kept",
     "submit_evaluation": "a site's daily traffic; the signed report is kept",
     "report_failure": "a site's daily traffic",

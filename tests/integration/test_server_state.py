@@ -28,7 +28,7 @@ from tests.factories import (
     sites_online,
     work_off,
 )
-from tests.integration.test_strategies import bodies, bundled
+from tests.integration.test_strategies import bodies, bundled, forge
 from tests.jobs import Sent, Server, a_server
 from tests.tensors import BASE, Tensors, a_delta, decode, digest_of, encode
 
@@ -119,6 +119,25 @@ def test_state_goes_with_every_checkpoint_and_is_verified(
     report = verify_bundle(bundle, trust)
     assert (report.wrong, report.unchecked) == ((), ())
     assert report.holds[Check.AGGREGATE] == 3
+
+
+def test_a_slot_that_the_updates_do_not_give_is_found(
+    federation: Federation, sites: list[ActiveSite], settings: Settings, tmp_path: Path
+) -> None:
+    run_id = started(federation, ADAM, rounds=2)
+    for number in (1, 2):
+        play(federation, sites, number)
+    bundle, trust = bundled(federation, settings, run_id, tmp_path / "bundle")
+
+    def swap(aggregate: dict[str, Any]) -> None:
+        slots = aggregate["slots"]
+        slots["momentum"], slots["variance"] = slots["variance"], slots["momentum"]
+
+    forge(bundle, swap)
+    wrong = [(found.check, found.message) for found in verify_bundle(bundle, trust).wrong]
+    assert [check for check, _ in wrong] == [Check.AGGREGATE, Check.LINEAGE]
+    assert wrong[0][1].startswith("the updates give the momentum ")
+    assert "other slots of the server's than were left to it" in wrong[1][1]
 
 
 def test_a_paused_run_goes_on_with_its_state(

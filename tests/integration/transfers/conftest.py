@@ -19,7 +19,6 @@ from tests.integration.transfers.hubs import Hub, free_port
 from tests.integration.transfers.links import Link
 
 PATIENT = RetryPolicy(attempts=200, first_delay_seconds=0.02, max_delay_seconds=0.2)
-BLOCK = 2**24  # numbers drawn at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +68,9 @@ def connect(federation: Federation) -> Generator[Connect]:
 
 
 def a_file(path: Path, megabytes: int) -> Large:
-    """Write one tensor of random float32."""
+    """Write one tensor of random bits that are all finite float32."""
     generator = np.random.default_rng(megabytes)
-    noise = generator.standard_normal(min(BLOCK, megabytes * 2**18), dtype=np.float32)
-    repeats = -(-megabytes * 2**18 // len(noise))
-    # Each repetition differs in every number, so that no two chunks are alike.
-    weights = np.concatenate([noise * np.float32(1 + index) for index in range(repeats)])
-    weights = weights[: megabytes * 2**18]
-    stored = store_tensors(path, {"w": weights})
+    bits = generator.integers(0, 2**32, megabytes * 2**18, dtype=np.uint32)
+    bits &= np.uint32(0xBFFFFFFF)  # an exponent of less than 128
+    stored = store_tensors(path, {"w": bits.view(np.float32)})
     return Large(stored.path, stored.digest, stored.size)
