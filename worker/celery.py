@@ -7,6 +7,7 @@ from app.doorbell import APPLY_RETENTION, CHECK_STORE, SWEEP, SWEEP_STORE, WATCH
 from app.observability import configure_logging
 from app.settings import get_settings
 from hansa_core.aggregation import compiled
+from hansa_core.codecs import warming
 from worker.runtime import close_runtime
 
 TASKS = ["worker.tasks.rounds", "worker.tasks.notifications", "worker.tasks.housekeeping"]
@@ -62,6 +63,7 @@ def _configure_logging(**_: object) -> None:
 def _warm(**_: object) -> None:
     """Get the rules' loops ready before processes are forked: all of them share what that takes."""
     compiled.warm()
+    warming.warm()
 
 
 @worker_process_shutdown.connect

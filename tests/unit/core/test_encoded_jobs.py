@@ -1,5 +1,6 @@
 """Aggregations of encoded updates are those of what they decode to."""
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from pydantic import TypeAdapter
 
 from hansa_core.aggregation.inputs import Contribution, Source
 from hansa_core.aggregation.jobs import Job, Sinks, aggregate
+from hansa_core.codecs import warming
 from hansa_core.codecs.files import decode, encode
 from hansa_core.codecs.plans import CodecPlan
 from hansa_core.layouts import Layout
@@ -113,3 +115,11 @@ def test_tensors_as_they_are_are_no_encoded_update() -> None:
     plain = [files.encode(delta) for delta in deltas(base)]
     with pytest.raises(UpdateRefusedError):
         round_of(base, plain, {"name": "fedavg"}, _codec.validate_python({"name": "int8"}))
+
+
+def test_warming_readies_the_loop_of_every_codec() -> None:
+    if not warming.warm():
+        pytest.skip("numba is not installed")
+    loops = importlib.import_module("hansa_core.codecs.compiled")
+    for name in ("bf16", "fp16", "int8", "int4", "topk", "sparse2"):
+        assert len(getattr(loops, name).signatures) == 1, name

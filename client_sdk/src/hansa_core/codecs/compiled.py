@@ -7,9 +7,9 @@ records that `out` reaches into. Importing this takes half a second: parts.py do
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from hansa_core.aggregation.compiled.jit import compiled, inlined
 from hansa_core.codecs.plans import CHUNK
 
 _SCALE_SIZE = 4
@@ -17,21 +17,21 @@ _LEVELS_SIZE = 4
 _SIGN = 0x80000000
 
 
-@njit(nogil=True)
+@compiled
 def bf16(halves: NDArray[np.uint16], out: NDArray[np.uint32]) -> None:
     """Decode Halves of bfloat16 as bits: `skip` is 0 and `available` does not matter."""
     for i in range(len(out)):
         out[i] = np.uint32(halves[i]) << np.uint32(16)
 
 
-@njit(nogil=True)
+@compiled
 def fp16(halves: NDArray[np.uint16], bits: NDArray[np.uint32], out: NDArray[np.uint32]) -> None:
     """Decode Halves as bits; `bits` has those of each half."""
     for i in range(len(out)):
         out[i] = bits[halves[i]]
 
 
-@njit(nogil=True)
+@compiled
 def int8(
     raw: NDArray[np.uint8], elements: int, available: int, skip: int, out: NDArray[np.float32]
 ) -> None:
@@ -54,7 +54,7 @@ def int8(
         skip = 0
 
 
-@njit(nogil=True)
+@compiled
 def int4(
     raw: NDArray[np.uint8], elements: int, available: int, skip: int, out: NDArray[np.float32]
 ) -> None:
@@ -88,7 +88,7 @@ def int4(
         skip = 0
 
 
-@njit(nogil=True)
+@compiled
 def topk(
     raw: NDArray[np.uint8],
     kept: int,
@@ -122,7 +122,7 @@ def topk(
     return True
 
 
-@njit(nogil=True)
+@compiled
 def sparse2(
     raw: NDArray[np.uint8], kept: int, available: int, skip: int, out: NDArray[np.uint32]
 ) -> bool:
@@ -157,7 +157,7 @@ def sparse2(
     return True
 
 
-@njit(nogil=True)
+@inlined
 def _word(raw: NDArray[np.uint8], at: int) -> np.int64:
     """Return 32 bits, little-endian."""
     low = np.int64(raw[at]) | (np.int64(raw[at + 1]) << 8)
@@ -165,7 +165,7 @@ def _word(raw: NDArray[np.uint8], at: int) -> np.int64:
     return low | (high << 16)
 
 
-@njit(nogil=True)
+@inlined
 def _position(raw: NDArray[np.uint8], base: int, rank: int) -> np.int64:
     """Return one of the 12-bit numbers from `base` on."""
     at = base + 3 * (rank // 2)

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hansa_core.aggregation import compiled
 from hansa_core.codecs import blocks
 from hansa_core.codecs.blocks import Bytes, Floats
 from hansa_core.codecs.plans import HalfType
@@ -97,12 +98,9 @@ def _decode_compiled(
     return True
 
 
-@lru_cache(maxsize=1)
 def _loops() -> ModuleType | None:
-    try:
-        return importlib.import_module("hansa_core.codecs.compiled")
-    except ImportError:  # numba is not there, or does not go with this numpy
-        return None
+    """Return the compiled loops, where they are to be used."""
+    return importlib.import_module("hansa_core.codecs.compiled") if compiled.usable() else None
 
 
 @lru_cache(maxsize=2)
