@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from app.api import problems
+from app.api.grants import Grants
 from app.api.limits import BodyLimit
 from app.api.v1 import (
     alerts,
@@ -43,6 +44,7 @@ from app.doorbell import Bell
 from app.observability import configure_logging
 from app.senders.outgoing import Outlets
 from app.services.audit import Takings
+from app.services.principals import Membership, SitePrincipal
 from app.services.transactions import Transactions
 from app.services.uploads import Desk
 from app.settings import Settings, get_settings
@@ -115,6 +117,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.transactions = transactions
     app.state.bell = bell
     app.state.takings = Takings()
+    app.state.site_grants = Grants[SitePrincipal]()
+    app.state.person_grants = Grants[Membership]()
     app.state.outlets = Outlets.from_settings(chosen)
     problems.install(app)
     app.add_middleware(BodyLimit, max_bytes=chosen.max_body_bytes)

@@ -43,7 +43,7 @@ from app.storage.uploads import (
 )
 from hansa_core.chunks import ChunkPlan
 
-READ_BYTES = 2**20  # at once, when an upload is checked
+READ_BYTES = 2**18  # at once, when an upload is checked: stays in the processor's cache
 BATCH_PIECES = 512  # written by one call: half of what the kernel takes
 FLUSH_BYTES = 64 * 2**20  # checked between two flushes, so that the last one has little to do
 

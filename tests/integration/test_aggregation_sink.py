@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from io import FileIO
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -17,6 +18,7 @@ from app.services.checkpoints import Blob
 from app.storage.artifacts import BlobReader, StoredBlob, chunks
 from app.storage.filesystem import FilesystemArtifacts, open_filesystem
 from app.storage.staging import BlobWriter
+from app.storage.uploads import Uploads
 from hansa_core.plans import parse_plan
 from hansa_core.tensors import bytes_reader, read_tensors, write_tensors
 
@@ -51,6 +53,13 @@ class FullDisk:
 
     def delete(self, federation_id: UUID, digest: str) -> None:
         self.inner.delete(federation_id, digest)
+
+    @property
+    def uploads(self) -> Uploads:
+        return self.inner.uploads
+
+    def address(self, federation_id: UUID, digest: str, *, life: timedelta) -> str | None:
+        return self.inner.address(federation_id, digest, life=life)
 
     def pages(self) -> Iterator[list[StoredBlob]]:
         return self.inner.pages()

@@ -248,7 +248,8 @@ def test_an_update_with_more_or_less_than_the_strategy_wants_is_refused(
     assert sites[0].upload(task, encode(delta)).status_code == 201
     assert sites[0].upload(task, part, part="control").status_code == 201
     told = wire.UpdatePart(digest=digest_of(part), size=len(part))
-    refused = sites[0].submit(task, encode(delta), **{"parts": {"control": told}} | changes)
+    fields: dict[str, Any] = {"parts": {"control": told}, **changes}
+    refused = sites[0].submit(task, encode(delta), **fields)
     assert refused.status_code == 422
     assert message in refused.json()["detail"]
 

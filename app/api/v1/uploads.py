@@ -19,6 +19,7 @@ from app.api.dependencies import (
     SitePrincipal,
     TransactionsDep,
 )
+from app.api.grants import SendingAccess, SendingSite
 from app.api.problems import problems
 from app.api.v1.artifacts import UPLOAD_BODY, DigestPath, PartName
 from app.domain.errors import (
@@ -94,7 +95,7 @@ async def upload_update_chunk(
     digest: DigestPath,
     index: ChunkIndex,
     request: Request,
-    site: CurrentSite,
+    site: SendingSite,
     desk: DeskDep,
     transactions: TransactionsDep,
     settings: SettingsDep,
@@ -163,7 +164,7 @@ async def upload_artifact_chunk(
     digest: DigestPath,
     index: ChunkIndex,
     request: Request,
-    access: Access,
+    access: SendingAccess,
     desk: DeskDep,
     settings: SettingsDep,
 ) -> None:

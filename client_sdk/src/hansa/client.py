@@ -23,7 +23,14 @@ from hansa.calls import Calls, within
 from hansa.events import EventLog
 from hansa.notices import Notices
 from hansa.receipts import ReceiptLog
-from hansa.transfers import OnBytes, digest_file, download_file, upload_file
+from hansa.transfers import (
+    OnBytes,
+    TransferOptions,
+    UploadRoute,
+    digest_file,
+    download_file,
+    send_file,
+)
 from hansa.transport import FixedToken, RetryPolicy, Transport
 from hansa_core import wire
 from hansa_core.plans import RunPlan
@@ -47,11 +54,13 @@ class HansaClient:
         retry: RetryPolicy | None = None,
         timeout_seconds: float = 30.0,
         sleep: Callable[[float], object] = time.sleep,
+        transfers: TransferOptions | None = None,
     ) -> None:
         self._transport = Transport(
             url, FixedToken(token), retry=retry, timeout_seconds=timeout_seconds, sleep=sleep
         )
         self._calls = Calls(self._transport)
+        self._transfers = transfers or TransferOptions()
 
     @property
     def url(self) -> str:
@@ -237,8 +246,13 @@ class HansaClient:
     ) -> wire.Checkpoint:
         """Store a safetensors file as the model's newest checkpoint. Raises OSError too."""
         digest, size = digest_file(source)
-        path = within(federation, "artifacts", digest)
-        upload_file(self._transport, path, source, wire.BlobReceipt, size=size, on_bytes=on_bytes)
+        route = UploadRoute(
+            whole=within(federation, "artifacts", digest),
+            chunks=within(federation, "uploads", digest),
+        )
+        send_file(
+            self._transport, route, source, size=size, options=self._transfers, on_bytes=on_bytes
+        )
         message = wire.CheckpointCreate(digest=digest, parent_id=parent_id)
         return self._calls.post(
             within(federation, "models", model, "checkpoints"), wire.Checkpoint, message
@@ -261,6 +275,7 @@ class HansaClient:
             target,
             digest=checkpoint.digest,
             size=checkpoint.size,
+            options=self._transfers,
             on_bytes=on_bytes,
         )
         return checkpoint

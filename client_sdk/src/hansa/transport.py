@@ -14,31 +14,29 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from functools import cache
 from http import HTTPStatus
 from typing import Protocol, Self, TypedDict, TypeVar, Unpack
+from urllib.parse import urlencode
 
 import httpx2
 from pydantic import BaseModel, ValidationError
 
 from hansa import __version__
+from hansa.answers import http_date, problem_of
+from hansa.bulk import BulkClient, BulkResponse, Pieces
 from hansa.errors import (
     BadAnswerError,
-    HansaError,
     LocalError,
     NotAuthenticatedError,
     RetryableError,
     UnreachableError,
-    refusal,
 )
-from hansa_core.wire import Problem
 
 MAX_JSON = 64 << 20  # bytes of an answer held in memory
 MAX_RETRY_AFTER = 120.0  # seconds; a hub that asks for longer is asked again anyway
 TRANSIENT = frozenset({429, 502, 503, 504})  # worth repeating within one call
-PROBLEM_JSON = "application/problem+json"
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 OnceT = TypeVar("OnceT")
@@ -147,6 +145,8 @@ class Transport:
             ),
         )
 
+        self.bulk = BulkClient(timeout_seconds=timeout_seconds, tls=lambda: _tls_context(True))
+
     def with_tokens(self, tokens: TokenSource) -> Self:
         """Return the same connections with other tokens; close only one of the two."""
         twin = copy(self)
@@ -156,6 +156,7 @@ class Transport:
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+        self.bulk.close()
 
     def __enter__(self) -> Self:
         return self
@@ -202,7 +203,7 @@ class Transport:
                 headers=headers,
                 wait_seconds=options.get("wait_seconds", 0.0),
             ) as response:
-                date = _http_date(response.headers.get("Date"))
+                date = http_date(response.headers.get("Date"))
                 return Reply(response.status_code, read_bounded(response), date)
 
         return self.repeat(once) if options.get("repeat", True) else once()
@@ -266,7 +267,10 @@ class Transport:
                     if response.status_code < HTTPStatus.MULTIPLE_CHOICES:
                         yield response
                         return
-                    error = self._problem_of(response, f"{method} {self.url}{path}")
+                    raw = read_bounded(response)
+                    status, reason = response.status_code, response.reason_phrase
+                    what = f"{method} {self.url}{path}"
+                    error = problem_of(raw, status, reason, response.headers, what)
                 finally:
                     response.close()
                 if not (renewable and isinstance(error, NotAuthenticatedError)):
@@ -278,34 +282,45 @@ class Transport:
         except httpx2.HTTPError as error:
             raise self._unreachable(error) from error
 
-    def _problem_of(self, response: httpx2.Response, what: str) -> HansaError:
-        raw = read_bounded(response)
-        status = response.status_code
-        if response.headers.get("Content-Type", "").startswith(PROBLEM_JSON):
-            try:
-                problem = Problem.model_validate_json(raw)
-            except ValidationError:
-                problem = None
-            if problem is not None:
-                return refusal(
-                    problem, retry_after_seconds=_retry_after(response.headers.get("Retry-After"))
-                )
-        if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
-            return LocalError(
-                f"{what} is redirected to {response.headers.get('Location', '?')}",
-                hint="use the hub's final address: a token is never sent on to another one",
-            )
-        # Not the hub itself: a proxy before it, or something else altogether.
-        made = Problem(
-            type=f"urn:hansa:problem:http-{status}",
-            title=response.reason_phrase or "HTTP error",
-            status=status,
-            detail=f"{what} answered {status} {response.reason_phrase}".rstrip(),
-            slug=f"http-{status}",
-        )
-        error = refusal(made, retry_after_seconds=_retry_after(response.headers.get("Retry-After")))
-        error.hint = "is this the address of a Hansa hub?"
-        return error
+    @contextmanager
+    def exchange_bulk(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str],
+        body: Pieces | None = None,
+        params: Mapping[str, str] | None = None,
+        wait_seconds: float = 0.0,
+        redirects: bool = False,
+    ) -> Generator[BulkResponse]:
+        """Yield the answer to one request with bulk bytes, unread; see bulk.py.
+
+        With `redirects` a 307 is an answer, too. A refused token is renewed once.
+
+        Raises:
+            HansaError: no answer, a cut one, or a problem.
+        """
+        token = self._tokens.token()
+        url = self.url + path + (f"?{urlencode(params)}" if params else "")
+        for renewable in (True, False):
+            sent = {**headers, **({"Authorization": f"Bearer {token}"} if token else {})}
+            with self.bulk.exchange(
+                method, url, headers=sent, body=body, wait_seconds=wait_seconds
+            ) as response:
+                follows = redirects and response.status == HTTPStatus.TEMPORARY_REDIRECT
+                if response.status < HTTPStatus.MULTIPLE_CHOICES or follows:
+                    yield response
+                    return
+                raw = response.read(MAX_JSON)
+                what = f"{method} {self.url}{path}"
+                error = problem_of(raw, response.status, response.reason, response.headers, what)
+            if not (renewable and isinstance(error, NotAuthenticatedError)):
+                raise error
+            renewed = self._tokens.renew(token)
+            if renewed is None:
+                raise error
+            token = renewed
 
     def _unreachable(self, error: httpx2.HTTPError) -> UnreachableError:
         if isinstance(error, (httpx2.ConnectError, httpx2.ProxyError)):
@@ -377,23 +392,3 @@ def _reason(error: httpx2.HTTPError) -> str:
             return cause.strerror[0].lower() + cause.strerror[1:]
         cause = cause.__cause__ or cause.__context__
     return str(error) or type(error).__name__
-
-
-def _retry_after(value: str | None) -> float:
-    """Return a Retry-After header in seconds; 0 when it is absent or unreadable."""
-    if not value:
-        return 0.0
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    date = _http_date(value)
-    return max(0.0, (date - datetime.now(UTC)).total_seconds()) if date else 0.0
-
-
-def _http_date(value: str | None) -> datetime | None:
-    try:
-        date = parsedate_to_datetime(value or "")
-    except (TypeError, ValueError):
-        return None
-    return date if date.tzinfo else date.replace(tzinfo=UTC)

@@ -10,6 +10,7 @@ from hansa.bulk import BulkClient
 from hansa.errors import LocalError, UnreachableError
 from hansa.transfers import Meter, Throttle, download_file, parse_rate
 from hansa.transfers.lanes import Counted, Course, StoppedError, run_lanes
+from hansa.transfers.uploads import Compressing
 from hansa.transport import Transport
 from tests.unit.client.cutting_proxy import CuttingProxy
 from tests.unit.client.fake_hub import FakeHub, serving
@@ -185,3 +186,37 @@ def test_nobody_listening_is_unreachable() -> None:
     ):
         pass
     client.close()
+
+
+def chunk_of(value: int) -> list[bytes]:
+    return [bytes([value]) * 2**20] * 4
+
+
+def test_compression_is_tried_on_one_chunk_and_gone_on_with_where_it_was_quicker() -> None:
+    compressing = Compressing(wanted=True)
+    compressing.is_known = True
+    assert compressing.encode(chunk_of(1)) is None  # nothing to compare with yet
+    compressing.learn(2.0, encoded=False)
+    assert compressing.encode(chunk_of(1)) is not None
+    assert compressing.encode(chunk_of(1)) is None  # one trial at a time
+    compressing.learn(0.5, encoded=True)
+    assert compressing.encode(chunk_of(1)) is not None
+
+
+def test_compression_that_was_slower_is_given_up() -> None:
+    compressing = Compressing(wanted=True)
+    compressing.is_known = True
+    compressing.learn(2.0, encoded=False)
+    assert compressing.encode(chunk_of(1)) is not None
+    compressing.learn(2.5, encoded=True)
+    assert compressing.encode(chunk_of(1)) is None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "is_known", "seconds"), [(False, True, 2.0), (True, False, 2.0), (True, True, 0.1)]
+)
+def test_compression_is_not_tried(wanted: bool, is_known: bool, seconds: float) -> None:
+    compressing = Compressing(wanted=wanted)
+    compressing.is_known = is_known
+    compressing.learn(seconds, encoded=False)
+    assert compressing.encode(chunk_of(1)) is None
