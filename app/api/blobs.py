@@ -33,7 +33,7 @@ from app.services.audit import Takings
 from app.services.checkpoints import Blob, NewBlob
 from app.services.principals import Principal
 from app.services.transactions import Transactions
-from app.services.uploads import Terms
+from app.services.upload_terms import Terms
 from app.storage.artifacts import CHUNK_BYTES, READ_AHEAD_BYTES, Artifacts, BlobReader
 from app.storage.staging import BlobWriter
 from hansa_core import wire

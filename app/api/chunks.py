@@ -19,7 +19,8 @@ from fastapi import Request
 
 from app.api import blobs
 from app.domain.errors import ChunkDamagedError, DomainError, InvalidRequestError
-from app.services.uploads import Desk, Terms
+from app.services.upload_terms import Terms
+from app.services.uploads import Desk
 from app.storage.staging import disk_errors
 from app.storage.uploads import Piece, UploadKey
 from hansa_core.chunks import CONTENT_DIGEST, SHUFFLED, Checksum, ChunkPlan

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from app.db import artifacts as artifact_rows
 from app.db import runs as rows
-from app.db import tasks as task_rows
+from app.db import updates as update_rows
 from app.db.models import Checkpoint, CheckpointSlot, Round, Run
 from app.domain.alerts import AlertKind
 from app.domain.errors import ArtifactMissingError, UnusableUpdatesError
@@ -280,11 +280,11 @@ def fail(tx: Tx, lease: AggregationLease, *, reason: str, now: datetime) -> None
 
 
 def _updates(tx: Tx, row: Round, plan: RunPlan, federation_id: UUID) -> tuple[WeightedUpdate, ...]:
-    counted = task_rows.updates_of_round(tx.session, row.id)
+    counted = update_rows.updates_of_round(tx.session, row.id)
     digests = [item.update.digest for item in counted]
     sizes = artifact_rows.sizes(tx.session, federation_id, digests)
     parts: dict[UUID, dict[str, Blob]] = {}
-    for part, size in task_rows.parts_of_round(tx.session, row.id):
+    for part, size in update_rows.parts_of_round(tx.session, row.id):
         blob = Blob(federation_id, part.digest, size)
         parts.setdefault(part.update_id, {})[part.name] = blob
     made: list[WeightedUpdate] = []

@@ -5,6 +5,7 @@ from uuid import UUID
 from app.db import metrics as metric_rows
 from app.db import runs as run_rows
 from app.db import tasks as rows
+from app.db import updates as update_rows
 from app.db.models import Round
 from app.db.tasks import AnsweredTask
 from app.domain.errors import NotFoundError
@@ -84,7 +85,7 @@ def list_updates(
         NotFoundError: the federation has no such run.
     """
     runs.require(tx, federation_id, run_id)
-    found = rows.list_updates(
+    found = update_rows.list_updates(
         tx.session, run_id, round_number=round_number, after=after, limit=limit
     )
     return [

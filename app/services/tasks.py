@@ -12,6 +12,7 @@ from uuid import UUID
 
 from app.db import artifacts as artifact_rows
 from app.db import tasks as rows
+from app.db import updates
 from app.db.models import Checkpoint, CheckpointSlot, Model, Run
 from app.db.tasks import TaskContext
 from app.domain.errors import (
@@ -351,7 +352,7 @@ def _follows(tx: Tx, context: TaskContext, plan: RunPlan) -> UUID | None:
         return None
     run, up_to = context.run, context.round.number - 1
     for _ in range(MOST_FORKS):
-        found = rows.last_counted(tx.session, run.id, context.task.site_id, up_to=up_to)
+        found = updates.last_counted(tx.session, run.id, context.task.site_id, up_to=up_to)
         if found is not None:
             return found[0]
         base = tx.session.get_one(Checkpoint, run.base_checkpoint_id)

@@ -17,7 +17,6 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Iterable
-from dataclasses import dataclass, field
 
 import structlog
 
@@ -34,14 +33,13 @@ from app.domain.errors import (
 from app.services import checkpoints
 from app.services.checkpoints import NewBlob
 from app.services.transactions import Transactions
+from app.services.upload_terms import Terms
 from app.storage.artifacts import Artifacts
 from app.storage.uploads import ChunkReader, Piece, Upload, UploadKey
 from hansa_core import wire
 from hansa_core.chunks import SHUFFLED, ChunkPlan, describe_runs, plan_chunks, ranges_of
-from hansa_core.codecs.inspection import Inspector, inspector_of
-from hansa_core.codecs.plans import CodecPlan, ExactPlan
-from hansa_core.inspection import Inspection, UpdateInspector
-from hansa_core.layouts import Layout
+from hansa_core.codecs.inspection import Inspector
+from hansa_core.inspection import Inspection
 from hansa_core.problems import CoreError
 
 log = structlog.get_logger()
@@ -52,26 +50,6 @@ DECODED_AT_ONCE = 4  # compressed chunks in memory beside what they decode to
 WRITES_AT_ONCE = 8  # chunks that are being stored; more of them wait without a thread
 
 Record = Callable[[NewBlob], Awaitable[tuple[wire.BlobReceipt, bool]]]
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What an upload's bytes have to be."""
-
-    max_bytes: int
-    expected: Layout | None = None  # None: any tensors
-    codec: CodecPlan = field(default_factory=ExactPlan)
-    encoding: str | None = None  # RunPlan.encoding
-
-    def inspector(self) -> Inspector:
-        """Return a checker of such bytes."""
-        if self.expected is None:
-            return UpdateInspector(None, self.max_bytes)
-        return inspector_of(self.codec, self.expected, self.max_bytes)
-
-    def blob(self, seen: Inspection) -> NewBlob:
-        """Return the durable blob that the checker has seen."""
-        return NewBlob(seen.digest_hex, seen.size, seen.layout, encoding=self.encoding)
 
 
 class Desk:

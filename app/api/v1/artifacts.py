@@ -28,7 +28,7 @@ from app.domain.errors import (
 )
 from app.domain.permissions import Action
 from app.services import audit, checkpoints
-from app.services.uploads import Terms
+from app.services.upload_terms import Terms
 from hansa_core import wire
 
 router = APIRouter(prefix="/v1/federations/{federation}/artifacts", tags=["artifacts"])

@@ -37,7 +37,7 @@ from app.domain.errors import (
     UpdateRefusedError,
 )
 from app.services import answers, tasks
-from app.services.uploads import Terms
+from app.services.upload_terms import Terms
 from hansa_core import wire
 
 router = APIRouter(

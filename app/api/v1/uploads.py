@@ -43,7 +43,7 @@ from app.domain.errors import (
 from app.domain.permissions import Action
 from app.services import tasks
 from app.services.transactions import Transactions
-from app.services.uploads import Terms
+from app.services.upload_terms import Terms
 from app.settings import Settings
 from app.storage.uploads import UploadKey
 from hansa_core import wire

@@ -29,12 +29,13 @@ from hansa.errors import (
     TaskLostError,
 )
 from hansa.failures import Tracebacks, describe_failure, traceback_of
+from hansa.hardware import hardware_of_this_machine
 from hansa.heartbeats import Heartbeats
 from hansa.identity import StateDir
 from hansa.journal import Answer, Journal
 from hansa.memory import Memory, MemoryLimits
 from hansa.progress import ProgressReport
-from hansa.site import SiteClient, hardware_of_this_machine, settle_rotation
+from hansa.site import SiteClient, settle_rotation
 from hansa.trainer import Trainer
 from hansa.transfers import TransferOptions
 from hansa.transport import RetryPolicy

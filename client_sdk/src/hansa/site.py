@@ -5,10 +5,6 @@ by the hub's own clock, and once when the hub refuses it; every call here may be
 call is.
 """
 
-import os
-import platform
-import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +14,7 @@ from typing import Self
 
 from hansa import __version__
 from hansa.errors import LocalError, ReenrollError, RefusedError
+from hansa.hardware import hardware_of_this_machine
 from hansa.identity import Identity, SiteRecord, StateDir, read_key, store_key
 from hansa.transfers import OnBytes, TransferOptions, UploadRoute, download_file, send_file
 from hansa.transport import FixedToken, RetryPolicy, TokenSource, Transport
@@ -34,7 +31,6 @@ from hansa_core.signing import (
 
 LEASE_HEADER = "X-Hansa-Lease"
 RENEW_AT = 0.8  # of a token's life
-NVIDIA_SMI_SECONDS = 5.0
 
 
 class SiteClient:
@@ -362,20 +358,6 @@ def settle_rotation(state: StateDir, *, retry: RetryPolicy | None = None) -> Ide
     return Identity(_adopt(state, identity.record, next_key), next_key)
 
 
-def hardware_of_this_machine() -> wire.Hardware:
-    """Return what this machine says of itself."""
-    try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):
-        memory = 0
-    return wire.Hardware(
-        cpus=os.cpu_count() or 1,
-        memory_bytes=memory,
-        gpus=_gpu_names(),
-        platform=platform.platform()[:256],
-    )
-
-
 def _adopt(state: StateDir, record: SiteRecord, key: bytes) -> SiteRecord:
     renewed = record.model_copy(update={"fingerprint": fingerprint(public_key(key))})
     state.adopt_next_key()
@@ -385,21 +367,3 @@ def _adopt(state: StateDir, record: SiteRecord, key: bytes) -> SiteRecord:
 
 def _signed(private_key: bytes, purpose: Purpose, message: Mapping[str, object]) -> str:
     return encode_base64(sign(private_key, purpose, canonical_json(dict(message))))
-
-
-def _gpu_names() -> list[str]:
-    """Ask the driver's own tool, so that counting GPUs does not import torch."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return []
-    try:
-        told = subprocess.run(  # noqa: S603 -- a fixed command, no shell
-            [tool, "--query-gpu=name", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            timeout=NVIDIA_SMI_SECONDS,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [line.strip()[:256] for line in told.stdout.splitlines() if line.strip()][:64]
