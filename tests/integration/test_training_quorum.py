@@ -12,7 +12,7 @@ from redis import Redis
 
 from app.domain.clock import utc_now
 from app.domain.rounds import MAX_TASK_ATTEMPTS
-from app.doorbell import STEP_RUN, redis_py_url
+from app.doorbell import STEP_RUN, Job, redis_py_url
 from app.services.transactions import Transactions
 from app.settings import Settings
 from hansa_core.states import RoundKind, RoundState, RunState, TaskState
@@ -212,6 +212,7 @@ def test_a_queued_run_says_whom_it_waits_for_and_starts_when_they_come(
     reason = federation.run(run.id).state_reason
     assert reason == "1 of 2 sites online: waiting for oslo (never seen)"
     rung = jobs_for(settings, run.id)
+    federation.transactions.ringer.heard(Job(STEP_RUN, run.id))  # a worker has looked since
     assert oslo.poll().status_code == 204  # the sign of life rings; the task comes with the step
     assert jobs_for(settings, run.id) == rung + 1
     assert oslo.poll().status_code == 204
@@ -240,3 +241,23 @@ def test_sites_that_left_are_waited_for_again_before_the_next_round(
     assert due(federation, now=away) == [run.id]
     work_off(federation)
     assert len(federation.round(run.id, 2).tasks) == len(sites)
+
+
+def test_a_burst_of_answers_rings_once_until_a_worker_looks(
+    federation: Federation, settings: Settings
+) -> None:
+    run = a_run_without_sites(federation)
+    ringer = federation.transactions.ringer
+    ringer.heard(Job(STEP_RUN, run))
+    rung = jobs_for(settings, run)
+    for _ in range(3):
+        ringer.ring(jobs=[Job(STEP_RUN, run)])
+    assert jobs_for(settings, run) == rung + 1
+    ringer.heard(Job(STEP_RUN, run))
+    ringer.ring(jobs=[Job(STEP_RUN, run)])
+    assert jobs_for(settings, run) == rung + 2
+
+
+def a_run_without_sites(federation: Federation) -> UUID:
+    a_model(federation)
+    return a_run(federation).id

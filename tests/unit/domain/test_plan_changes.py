@@ -68,9 +68,14 @@ def test_a_change_that_contradicts_what_stays_is_refused() -> None:
         changed_plan(PARENT, {"model": None})
 
 
-def test_another_strategy_takes_the_settings_of_the_old_one_away_by_null() -> None:
+@pytest.mark.parametrize("bound", [{}, {"bound": None}], ids=["unsaid", "null"])
+def test_another_strategy_takes_the_settings_of_the_old_one_away(bound: dict[str, None]) -> None:
     parent = {**PARENT, "strategy": {"name": "norm-clipping", "bound": 2}}
-    change = {"strategy": {"name": "median", "bound": None}}
+    change = {"strategy": {"name": "median", **bound}}
     assert changed_plan(parent, change).strategy.name == "median"
-    with pytest.raises(InvalidRequestError, match=r"changes\.strategy\.bound: Extra inputs"):
-        changed_plan(parent, {"strategy": {"name": "median"}})
+
+
+def test_a_setting_of_the_same_strategy_leaves_the_others() -> None:
+    parent = {**PARENT, "strategy": {"name": "fedadam", "lr": 0.1, "tau": 0.01}}
+    for change in ({"lr": 0.2}, {"name": "fedadam", "lr": 0.2}):
+        assert changed_plan(parent, {"strategy": change}).strategy.settings()["tau"] == 0.01
