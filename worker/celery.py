@@ -21,7 +21,7 @@ def create_celery() -> Celery:
     settings = get_settings()
     app = Celery(
         "hansa",
-        include=["worker.tasks.rounds", "worker.tasks.notifications", "worker.tasks.housekeeping"],
+        include=TASKS,
     )
     configure_broker(app, settings.redis_url.get_secret_value())
     app.conf.update(

@@ -11,7 +11,6 @@ Every call blocks. The hub makes them from a thread, one thread at a time for ea
 reader; different ones are independent.
 """
 
-import contextlib
 import hashlib
 import re
 import secrets
@@ -22,7 +21,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
-from app.domain.errors import ArtifactMissingError, StorageFullError, StorageUnavailableError
+from app.domain.errors import ArtifactMissingError, StorageUnavailableError
 from app.storage.staging import BlobWriter
 from app.storage.uploads import Uploads
 
@@ -165,16 +164,6 @@ def chunks(
             filled = buffer[: min(chunk_bytes, end - offset)]
             blob.read_at(filled, offset)
             yield bytes(filled)
-
-
-def require_reachable(artifacts: Artifacts) -> None:
-    """Look at the store without writing to it; one without room can be reached.
-
-    Raises:
-        StorageUnavailableError: the store does not answer.
-    """
-    with contextlib.suppress(StorageFullError):
-        artifacts.require_usable()
 
 
 def probe(artifacts: Artifacts) -> None:

@@ -30,13 +30,22 @@ class CuttingProxy:
             self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
         self._accepting.join(DEADLINE)
-        for connection in self._open:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+        self.cut_all()
         for thread in self._threads:
             thread.join(DEADLINE)
         for connection in self._open:
             connection.close()
+
+    @property
+    def connections(self) -> int:
+        """How many were ever accepted."""
+        return len(self._open) // 2
+
+    def cut_all(self) -> None:
+        """Cut every connection, idle ones too; one that is already cut stays so."""
+        for end in list(self._open):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
 
     @property
     def url(self) -> str:

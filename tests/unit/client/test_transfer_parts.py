@@ -154,9 +154,8 @@ def test_a_bulk_connection_is_used_again_and_outlives_its_end(hub: FakeHub) -> N
         for _ in range(3):
             with client.exchange("GET", url, headers={}) as response:
                 response.read(10_000)
-        assert len(proxy._open) == 2  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-        for end in list(proxy._open):  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-            end.shutdown(2)  # while idle: nobody notices
+        assert proxy.connections == 1
+        proxy.cut_all()  # while idle: nobody notices
         with client.exchange("GET", url, headers={}) as response:
             response.read(10_000)
     client.close()
