@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from hansa_core.canonical import canonical_json
 from hansa_core.codecs.plans import CodecPlan, ExactPlan, codec_names, requires_memory
 from hansa_core.names import Name
+from hansa_core.secagg.plans import LEAST_SITES, SecurePlan, Terms
 from hansa_core.strategies import FedAvgPlan, StrategyPlan, strategies, tell_unknown
 from hansa_core.tensor_groups import TensorsPlan
 
@@ -178,6 +179,9 @@ class RunPlan(_Section):
         default=TensorsPlan(), description="which tensors are shared, and with whom"
     )
     codec: CodecPlan = Field(default=ExactPlan(), description="how updates are encoded")
+    secure: SecurePlan | None = Field(
+        default=None, description="secure aggregation: the hub learns sums over sites alone"
+    )
     evaluation: EvaluationPlan = EvaluationPlan()
     early_stopping: EarlyStopping | None = None
     budget: BudgetPlan = BudgetPlan()
@@ -255,11 +259,76 @@ class RunPlan(_Section):
             raise ValueError(
                 f"{name} counts all sites alike: no tensors.groups, which only some of them hold"
             )
+        if self.secure is not None:
+            self._check_secure(self.secure)
         if self.buffer is not None and requires_memory(self.codec):
             raise ValueError(
                 f"codec {self.codec.name} keeps what it leaves out for the site's next round; in a "
                 "buffered run they do not come one after the other: wanted another codec"
             )
+
+    @property
+    def secure_terms(self) -> Terms | None:
+        """What the sites of a secure run agree to; None: it is not secure."""
+        weighing = self.strategy.weighing
+        if self.secure is None or weighing is None:
+            return None
+        return Terms(
+            quantiser=self.secure.quantiser,
+            metrics=self.secure.metrics,
+            weighing=weighing,
+            scalars=[scalar.value for scalar in self.strategy.local_work().scalars],
+            min_survivors=self.secure.min_survivors,
+            suite=self.secure.suite,
+            site_metrics=self.secure.site_metrics,
+        )
+
+    def _check_secure(self, secure: SecurePlan) -> None:
+        """Raise ValueError for what a sum over sites cannot do."""
+        name, cohort = self.strategy.name, self.cohort
+        if self.strategy.weighing is None:
+            able = sorted(it for it, strategy in strategies().items() if strategy.weighing)
+            raise ValueError(
+                f"strategy {name} has to see each site's update, which secure aggregation hides: "
+                f"wanted one of {', '.join(able)}"
+            )
+        if self.encoding is not None:
+            raise ValueError(
+                f"codec {self.codec.name} and secure aggregation do not go together: masked "
+                "updates are packed integers already (secure.quantiser.lanes)"
+            )
+        if self.buffer is not None:
+            raise ValueError(
+                "a buffered run adds updates of different rounds, whose masks do not cancel: "
+                "no buffer with secure aggregation"
+            )
+        if self.tensors.groups:
+            raise ValueError(
+                "tensors.groups tell sums of few sites apart: none with secure aggregation"
+            )
+        if cohort.choose is CohortChoice.WEIGHTED:
+            raise ValueError(
+                "cohort.choose = weighted needs each site's number of examples, which secure "
+                "aggregation hides: wanted random or stratified"
+            )
+        if cohort.min_sites < LEAST_SITES:
+            raise ValueError(
+                f"a sum of {cohort.min_sites} updates hides too little: secure aggregation wants "
+                f"cohort.min_sites of {LEAST_SITES} or more"
+            )
+        if cohort.size is not None and 3 * cohort.size < 2 * (cohort.size + cohort.over_select):
+            raise ValueError(
+                f"cohort.over_select {cohort.over_select} lets a round close with fewer than two "
+                f"thirds of its sites: with secure aggregation at most {cohort.size // 2}"
+            )
+        stops = self.early_stopping
+        if stops is not None and not secure.site_metrics:
+            summed = secure.metrics.train if stops.source == "train" else secure.metrics.evaluation
+            if stops.metric not in summed:
+                raise ValueError(
+                    f"early_stopping.metric {stops.metric!r} is not among the securely summed "
+                    f"metrics {', '.join(summed) or '(none)'}: add it to secure.metrics"
+                )
 
 
 class ValidationFailure(Protocol):

@@ -9,8 +9,8 @@ one before, so that none can be changed, dropped, added or moved without breakin
 first names where the run began and carries its plan.
 
 Invariants: a body that parses is exactly the canonical JSON of what it parses to, so one receipt
-has one digest; a format is never changed, only followed by another one. What format 2 added to 1
-is left out where it is empty.
+has one digest; a format is never changed, only followed by another one. What formats 2 and 3 added is
+left out where it is empty.
 """
 
 import hashlib
@@ -37,8 +37,9 @@ from hansa_core.signing import Purpose, fingerprint, public_key, sign, verify
 from hansa_core.states import RoundKind, RoundState, RunState, TaskState
 from hansa_core.wire.base import Digest
 
-FORMAT = "hansa-receipt/2"
-FORMATS = ("hansa-receipt/1", FORMAT)  # the first has no slots and counts no population
+FORMAT = "hansa-receipt/3"
+# The first has no slots and counts no population, the second has no secure sums.
+FORMATS = ("hansa-receipt/1", "hansa-receipt/2", FORMAT)
 MAX_BODY = 32 << 20  # bytes; ten thousand sites take a third of it
 
 
@@ -121,6 +122,19 @@ class Aggregate(_Part):
         return _without_empty(serialize(self), "slots")
 
 
+class SecureAccount(_Part):
+    """How the sum of a round's masked updates was opened."""
+
+    roster: Digest
+    roster_version: int = Field(ge=1)
+    round: Digest  # of the round's header
+    participants: tuple[int, ...]  # positions in the roster
+    survivors: tuple[int, ...]  # whose updates the sum is of; none where it came to no sum
+    transcript: Blob | None  # what takes the masks off again
+    summed: Blob | None  # the mean delta, in the place of the updates
+    summed_parts: dict[str, Blob]  # the means of their parts
+
+
 class RoundAccount(_Part):
     """How a round went."""
 
@@ -141,6 +155,7 @@ class RoundAccount(_Part):
     excluded: tuple[Exclusion, ...]
     updates: tuple[ReceivedUpdate, ...]
     aggregate: Aggregate | None
+    secure: SecureAccount | None = None  # of a secure run
 
     @property
     def used(self) -> tuple[ReceivedUpdate, ...]:
@@ -149,7 +164,7 @@ class RoundAccount(_Part):
 
     @model_serializer(mode="wrap")
     def _without_empty(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without_empty(serialize(self), "base_slots", "population")
+        return _without_empty(serialize(self), "base_slots", "population", "secure")
 
 
 class EndCause(StrEnum):
@@ -197,7 +212,7 @@ class Origin(_Part):
 class Receipt(_Part):
     """One link of a run's chain: a closed round, or the run's end."""
 
-    format: Literal["hansa-receipt/1", "hansa-receipt/2"]
+    format: Literal["hansa-receipt/1", "hansa-receipt/2", "hansa-receipt/3"]
     hub: str  # fingerprint of the key that signs
     federation: Named
     run: Named
@@ -214,8 +229,8 @@ class Receipt(_Part):
     def _check(self) -> Self:
         if (self.round is None) == (self.end is None):
             raise ValueError("a receipt is either of a round or of a run's end")
-        if self.format != FORMAT and self.round is not None and _is_newer(self.round):
-            raise ValueError(f"a receipt of format {self.format} has no slots and no population")
+        if self.round is not None:
+            self._check_format(self.round)
         first = self.number == 1
         if (self.parent is None) != first or (self.origin is not None) != first:
             raise ValueError(
@@ -223,6 +238,12 @@ class Receipt(_Part):
                 "the first receipt has an origin, every other one a parent"
             )
         return self
+
+    def _check_format(self, account: RoundAccount) -> None:
+        if self.format == FORMATS[0] and _counts_slots(account):
+            raise ValueError(f"a receipt of format {self.format} has no slots and no population")
+        if self.format != FORMAT and account.secure is not None:
+            raise ValueError(f"a receipt of format {self.format} has no secure sum")
 
     @property
     def subject(self) -> str:
@@ -339,6 +360,6 @@ def _without_empty(said: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in said.items() if name not in names or value}
 
 
-def _is_newer(account: RoundAccount) -> bool:
+def _counts_slots(account: RoundAccount) -> bool:
     slots = account.base_slots or (account.aggregate is not None and account.aggregate.slots)
     return bool(slots) or account.population is not None

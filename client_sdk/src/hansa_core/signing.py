@@ -35,6 +35,11 @@ class Purpose(StrEnum):
     EVALUATION = "evaluation-report"  # "these metrics are mine"
     ROTATE = "rotate-key"  # the old key names its successor
     RECEIPT = "receipt"  # the hub: "this round, or run, went like this"
+    SECAGG_KEYS = "secagg-keys"  # "these are my keys for this roster"
+    SECAGG_ROSTER = "secagg-roster"  # "I take part with these members on these terms"
+    SECAGG_SURVIVORS = "secagg-survivors"  # committee: "the sum is of these updates, no others"
+    SECAGG_OPENING = "secagg-opening"  # committee: "these are my shares"
+    MEMBERSHIP = "membership"  # the consortium's offline key: "these sites are ours"
 
 
 def generate_private_key() -> bytes:

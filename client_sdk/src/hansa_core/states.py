@@ -55,7 +55,10 @@ class RoundKind(StrEnum):
 class RoundState(StrEnum):
     """Where a round is."""
 
+    SETUP = "setup"  # secure: the sites agree on a roster
     COLLECTING = "collecting"  # the cohort trains or evaluates, then answers
+    SIGNING = "signing"  # secure: the committee signs which updates the sum is of
+    OPENING = "opening"  # secure: the committee opens the sum
     AGGREGATING = "aggregating"  # one worker, under a lease, writes the next checkpoint
     COMPLETED = "completed"
     FAILED = "failed"  # fewer answers than the plan's threshold

@@ -230,7 +230,8 @@ def test_without_a_folder_loops_are_compiled_all_the_same(tmp_path: Path) -> Non
         "out = np.ones(3)\n"
         "row = np.array([1.0, 2.0, 4.0])\n"
         "at = np.array([row.ctypes.data], np.uint64)\n"
-        "loops.weighted_sum(np.zeros(1, np.int64), at, np.full(1, 2.0), 4.0, out)\n"
+        "no = np.zeros(1, np.int64)\n"
+        "loops.weighted_sum(no, no, at, no, np.full(1, 2.0), 4.0, out)\n"
         "assert out.tolist() == [0.5, 1.0, 2.0], out\n"
     )
     environment = {**os.environ, FOLDER: str(tmp_path / "file" / "below")}

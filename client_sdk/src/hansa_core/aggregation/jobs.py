@@ -49,6 +49,7 @@ class Job:
     contributions: Sequence[Contribution]
     slots: Mapping[str, Source] = field(default_factory=dict[str, Source])  # all of them, or none
     population: int | None = None  # sites that the round could have asked
+    participants: int | None = None  # whose updates these are; None: as many as contributions
     tensors: TensorsPlan = field(default_factory=TensorsPlan)
     codec: CodecPlan = field(default_factory=ExactPlan)
 
@@ -233,12 +234,13 @@ def _open(
 def _participation(strategy: Strategy, job: Job) -> float:
     if not strategy.counts_population:
         return 1.0
-    if job.population is None or job.population < len(job.contributions):
+    participants = job.participants or len(job.contributions)
+    if job.population is None or job.population < participants:
         raise AggregationError(
             f"{strategy.name} has to know how many sites there are: got population "
-            f"{job.population}, wanted {len(job.contributions)} or more"
+            f"{job.population}, wanted {participants} or more"
         )
-    return len(job.contributions) / job.population
+    return participants / job.population
 
 
 def _stepping(strategy: Strategy, opened: OpenJob, tile_bytes: int) -> Stepping | None:

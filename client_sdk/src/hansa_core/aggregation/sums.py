@@ -5,10 +5,12 @@ BLAS, no fused multiply-add), in the order of the inputs; so the bits depend on 
 threads nor machine, nor on whether the loop is compiled.
 
 Floats go through a compiled loop where there is one: it reads each value once, keeps the sum of 512
-elements in the L1 cache, and adds four rows of F32 at a time. Measured with float32 on one core
-(2.5 GHz, in-place add 6.0 GB/s), GB/s of input: 17 from the L2 cache, 8 to 10 from memory, 4.5 to 5
-from mapped blobs on a machine that was busy with other work; by numpy, which writes and reads back
-every widened term, 1.3. Integers and BOOL, of which models have few, are numpy's.
+elements in the L1 cache, and adds four rows of F32 at a time. What of an encoded update lies in
+memory in 4, 8 or 16 bits it takes as it lies there, and decodes a row of 512 into the same cache.
+Measured with float32 on one core (2.5 GHz, in-place add 6.0 GB/s), GB/s of input: 17 from the L2
+cache, 8 to 10 from memory, 4.5 to 5 from mapped blobs on a machine that was busy with other work;
+by numpy, which writes and reads back every widened term, 1.3. Integers and BOOL, of which models
+have few, are numpy's.
 
 Shape suffixes: _t elements of one tile; _k contributions.
 """
@@ -47,11 +49,15 @@ class WeightedSum:
         elif section.dtype.is_float and compiled.usable():
             from hansa_core.aggregation.compiled import loops  # noqa: PLC0415 -- imports numba
 
-            kinds_k = self._rows.kinds(section)
-            for first, count, addresses_k in self._rows.addresses(section, start, stop):
-                part_t = out_t[first - start : first - start + count]
+            for it in self._rows.stretches(section, start, stop):
                 loops.weighted_sum(
-                    kinds_k, addresses_k, self._coefficients_k, self._divisor, part_t
+                    it.kinds_k,
+                    it.blocks_k,
+                    it.addresses_k,
+                    it.firsts_k,
+                    self._coefficients_k,
+                    self._divisor,
+                    out_t[it.start - start : it.start - start + it.count],
                 )
         else:
             term_t = np.empty(min(self._most, len(out_t)))

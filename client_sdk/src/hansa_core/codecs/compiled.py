@@ -1,18 +1,19 @@
 """Decoding loops compiled by numba, an optional dependency: the bits of records.py, but faster.
 
-Each takes `raw`, whole records one after the other, of which the first begins `available` elements
-before the end of its tensor, and writes `len(out)` values from element `skip` on. Invariants: no
-floating point but one multiplication; nothing is read or written out of bounds if `raw` has all
-records that `out` reaches into. Importing this takes half a second: parts.py does so when needed.
+Each takes `raw`, whole records one after the other, and writes `len(out)` values from element
+`skip` on; where it has to know, the first record begins `available` elements before the end of its
+tensor. Invariants: no floating point but one multiplication; nothing is read or written out of
+bounds if `raw` has all records that `out` reaches into. Importing this takes half a second:
+parts.py does so when needed.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hansa_core.aggregation.compiled import records
 from hansa_core.aggregation.compiled.jit import compiled, inlined
 from hansa_core.codecs.plans import CHUNK
 
-_SCALE_SIZE = 4
 _LEVELS_SIZE = 4
 _SIGN = 0x80000000
 
@@ -32,60 +33,17 @@ def fp16(halves: NDArray[np.uint16], bits: NDArray[np.uint32], out: NDArray[np.u
 
 
 @compiled
-def int8(
-    raw: NDArray[np.uint8], elements: int, available: int, skip: int, out: NDArray[np.float32]
-) -> None:
+def int8(raw: NDArray[np.uint8], elements: int, skip: int, out: NDArray[np.float32]) -> None:
     """Decode Int8Blocks."""
-    bits = np.empty(1, np.uint32)
-    scale = bits.view(np.float32)
-    done, base = 0, 0
-    while done < len(out):
-        count = min(elements, available)
-        bits[0] = _word(raw, base)
-        stop = min(count - skip, len(out) - done)
-        codes = raw[base + _SCALE_SIZE + skip : base + _SCALE_SIZE + skip + stop]
-        values = out[done : done + stop]
-        factor = scale[0]
-        for i in range(stop):
-            values[i] = np.float32(np.int8(codes[i])) * factor
-        done += stop
-        base += _SCALE_SIZE + elements
-        available -= elements
-        skip = 0
+    places = np.uint64(raw.ctypes.data), np.uint64(out.ctypes.data)
+    records.int8(places[0], elements, skip, places[1], len(out))
 
 
 @compiled
-def int4(
-    raw: NDArray[np.uint8], elements: int, available: int, skip: int, out: NDArray[np.float32]
-) -> None:
+def int4(raw: NDArray[np.uint8], elements: int, skip: int, out: NDArray[np.float32]) -> None:
     """Decode Int4Blocks."""
-    bits = np.empty(1, np.uint32)
-    scale = bits.view(np.float32)
-    done, base = 0, 0
-    while done < len(out):
-        count = min(elements, available)
-        bits[0] = _word(raw, base)
-        factor = scale[0]
-        stop = skip + min(count - skip, len(out) - done)
-        codes = raw[base + _SCALE_SIZE : base + _SCALE_SIZE + (count + 1) // 2]
-        if skip % 2:
-            out[done] = np.float32(np.int32(codes[skip // 2] >> 4) - 8) * factor
-            done += 1
-            skip += 1
-        pairs = max(stop - skip, 0) // 2
-        values = out[done : done + 2 * pairs]
-        packed = codes[skip // 2 : skip // 2 + pairs]
-        for i in range(pairs):
-            values[2 * i] = np.float32(np.int32(packed[i] & 15) - 8) * factor
-            values[2 * i + 1] = np.float32(np.int32(packed[i] >> 4) - 8) * factor
-        done += 2 * pairs
-        skip += 2 * pairs
-        if skip < stop:
-            out[done] = np.float32(np.int32(codes[skip // 2] & 15) - 8) * factor
-            done += 1
-        base += _SCALE_SIZE + elements // 2
-        available -= elements
-        skip = 0
+    places = np.uint64(raw.ctypes.data), np.uint64(out.ctypes.data)
+    records.int4(places[0], elements, skip, places[1], len(out))
 
 
 @compiled

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hansa_core.aggregation.compiled.kinds import F32, Stretch
 from hansa_core.codecs.blocks import Bytes, Floats
 from hansa_core.codecs.formats import (
     HEADER_SIZE,
@@ -22,14 +23,14 @@ from hansa_core.codecs.formats import (
     codec_of,
     format_of,
 )
-from hansa_core.codecs.parts import PartDecoder, decode_part
+from hansa_core.codecs.parts import PartDecoder, decode_part, kind_of
 from hansa_core.codecs.plans import CodecPlan, ExactPlan, LossyPlan
 from hansa_core.codecs.records import Records
 from hansa_core.dtypes import BFLOAT16, DType, bf16_to_f32
 from hansa_core.inspection import describe_mismatch
 from hansa_core.layouts import Layout, TensorShape
 from hansa_core.problems import RefusalReason, TensorFormatError, UpdateRefusedError
-from hansa_core.tensors import ReadAt, Sink, read_tensors, write_tensors
+from hansa_core.tensors import ReadAt, Sink, ViewAt, read_tensors, write_tensors
 
 PIECE = 65_536  # values encoded or decoded at a time: 256 KiB of float32 stay in the L2 cache
 
@@ -62,6 +63,8 @@ class EncodedFile:
         form = format_of(plan, layout)
         check_header(bytes(header), form)
         self._read = read
+        self._views = read if isinstance(read, ViewAt) else None
+        self._kind = kind_of(form.records)
         self._tables = form.tables
         self._starts = form.starts
         self._checked: dict[
@@ -103,6 +106,28 @@ class EncodedFile:
             done += len(piece) // itemsize
             which += start + done == table.begins[which] + table.counts[which]
 
+    def stretch(self, section: Section, start: int, most: int) -> Stretch | None:
+        """Return elements from `start` of the section on, in about `most` bytes, where they lie.
+
+        They end where the tensor does. None: use `fill`.
+        """
+        if self._views is None or self._kind is None or not section.dtype.is_float:
+            return None
+        table = self._tables[section.dtype]
+        begin = self._begin(section)
+        which = bisect_right(table.begins, begin + start) - 1
+        at = begin + start - table.begins[which]
+        stop = min(table.counts[which], at + section.count - start)
+        offset, total = table.offsets[which], table.counts[which]
+        if table.whole[which]:
+            count = min(stop - at, max(1, most // table.itemsize))
+            data = self._views.view(offset + at * table.itemsize, count * table.itemsize)
+            return Stretch(F32, 1, 0, count, np.frombuffer(data, np.uint8))
+        skipped = at % self._elements
+        count = min(stop - at, max(1, most // self._size) * self._elements - skipped)
+        data = self._views.view(*self._extent(offset, total, at, count))
+        return Stretch(self._kind, self._elements, skipped, count, np.frombuffer(data, np.uint8))
+
     def _begin(self, section: Section) -> int:
         """Return the section's first element among those of its dtype, if it is one run of them."""
         key = (section.tensors[0].name, section.count)
@@ -118,15 +143,18 @@ class EncodedFile:
 
     def _decode(self, offset: int, count: int, start: int, out_n: Floats) -> None:
         """Decode elements from `start` on of the tensor of `count` whose bytes are at `offset`."""
+        offset, size = self._extent(offset, count, start, len(out_n))
+        raw = np.empty(size, np.uint8)
+        self._read(raw.data, offset)
+        skip = start % self._elements
+        self._decode_part(self._records, raw, count - start + skip, skip, out_n)
+
+    def _extent(self, offset: int, count: int, start: int, wanted: int) -> tuple[int, int]:
+        """Return where the records of `wanted` elements from `start` on begin; and their bytes."""
         elements, size = self._elements, self._size
-        first, last = start // elements, (start + len(out_n) - 1) // elements
-        last_size = (
-            size if count - last * elements >= elements else self._records.size(count % elements)
-        )
-        raw = np.empty((last - first) * size + last_size, np.uint8)
-        self._read(raw.data, offset + first * size)
-        available = count - first * elements
-        self._decode_part(self._records, raw, available, start - first * elements, out_n)
+        first, last = start // elements, (start + wanted - 1) // elements
+        last_size = self._records.size(min(elements, count - last * elements))
+        return offset + first * size, (last - first) * size + last_size
 
 
 def encode(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hansa_core.aggregation import compiled
+from hansa_core.aggregation.compiled.kinds import BF16, F16, INT4, INT8
 from hansa_core.codecs import blocks
 from hansa_core.codecs.blocks import Bytes, Floats
 from hansa_core.codecs.plans import HalfType
@@ -65,6 +66,21 @@ def decode_plain(records: Records, raw: Bytes, available: int, skip: int, out_n:
         _decode_one(records, raw, min(elements, available), 0, out_n[done:])
 
 
+def kind_of(records: Records) -> int | None:
+    """Return what compiled loops that decode what they add call the records, if they do so."""
+    match records:
+        case Halves(HalfType.BF16):
+            return BF16
+        case Halves():
+            return F16
+        case Int8Blocks():
+            return INT8
+        case Int4Blocks():
+            return INT4
+        case _:
+            return None
+
+
 def _decode_one(records: Records, raw: Bytes, count: int, skip: int, out_n: Floats) -> None:
     """Decode values from `skip` on of one record of `count`."""
     all_1n = np.empty((1, count), np.float32)
@@ -83,9 +99,9 @@ def _decode_compiled(
         case Halves(kind):
             loops.fp16(raw.view("<u2"), _half_bits(kind), out_n.view(np.uint32))
         case Int8Blocks(elements):
-            loops.int8(raw, elements, available, skip, out_n)
+            loops.int8(raw, elements, skip, out_n)
         case Int4Blocks(elements):
-            loops.int4(raw, elements, available, skip, out_n)
+            loops.int4(raw, elements, skip, out_n)
         case TopKChunks(kept, kind):
             bits_n = out_n.view(np.uint32)
             ordered = loops.topk(raw, kept, available, skip, _half_bits(kind), bits_n)

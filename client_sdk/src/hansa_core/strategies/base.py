@@ -22,6 +22,7 @@ from hansa_core.aggregation.inputs import Inputs
 from hansa_core.aggregation.outputs import Combine
 from hansa_core.aggregation.steps import ServerStep
 from hansa_core.local_work import LocalWork
+from hansa_core.secagg.terms import Weighing
 
 
 class Strategy(BaseModel, ABC, extra="forbid", frozen=True):
@@ -30,6 +31,8 @@ class Strategy(BaseModel, ABC, extra="forbid", frozen=True):
     version: ClassVar[int] = 1
     buffered: ClassVar[bool] = False  # scales updates by their staleness
     counts_population: ClassVar[bool] = False  # needs to know how many sites there are
+    # How its one delta follows from a sum over sites; None: it has to see each update.
+    weighing: ClassVar[Weighing | None] = None
 
     name: str  # narrowed to a Literal by every subclass
 

@@ -18,6 +18,7 @@ from hansa_core.local_work import (
     Proximal,
     Scalar,
 )
+from hansa_core.secagg.terms import Weighing
 from hansa_core.strategies.base import Strategy
 
 MEAN_RULE = "weighted-mean/1"  # what receipts have called fedavg from the start
@@ -27,6 +28,7 @@ class FedAvgPlan(Strategy, frozen=True):
     """The mean of deltas weighted by num_examples (McMahan et al. 2017)."""
 
     buffered: ClassVar[bool] = True
+    weighing: ClassVar[Weighing] = Weighing.EXAMPLES
 
     name: Literal["fedavg"] = "fedavg"
 
@@ -43,6 +45,7 @@ class FedProxPlan(Strategy, frozen=True):
     """FedAvg whose sites are drawn back to the global model (Li et al. 2020)."""
 
     buffered: ClassVar[bool] = True
+    weighing: ClassVar[Weighing] = Weighing.EXAMPLES
 
     name: Literal["fedprox"]
     mu: float = Field(ge=0, le=1e6, description="strength of the proximal term")
@@ -60,6 +63,7 @@ class ScaffoldPlan(Strategy, frozen=True):
     """Control variates against client drift, option II (Karimireddy et al. 2020, algorithm 1)."""
 
     counts_population: ClassVar[bool] = True
+    weighing: ClassVar[Weighing] = Weighing.EQUAL
 
     name: Literal["scaffold"]
     server_lr: float = Field(default=1.0, gt=0, le=100, description="global step size (eta_g)")
@@ -80,6 +84,8 @@ class ScaffoldPlan(Strategy, frozen=True):
 class FedNovaPlan(Strategy, frozen=True):
     """Normalised averaging: sites may take different numbers of steps (Wang et al. 2020)."""
 
+    weighing: ClassVar[Weighing] = Weighing.NORMALISED
+
     name: Literal["fednova"]
 
     def combine(self, inputs: Inputs, *, tile_bytes: int) -> Combine:
@@ -95,6 +101,7 @@ class FedDynPlan(Strategy, frozen=True):
     """Dynamic regularisation (Acar et al. 2021, algorithm 1)."""
 
     counts_population: ClassVar[bool] = True
+    weighing: ClassVar[Weighing] = Weighing.EQUAL
 
     name: Literal["feddyn"]
     alpha: float = Field(gt=0, le=1e6, description="strength of the regulariser")

@@ -18,6 +18,7 @@ from hansa_core.aggregation.steps import (
     SecondMoment,
     ServerStep,
 )
+from hansa_core.secagg.terms import Weighing
 from hansa_core.strategies.base import Strategy
 
 
@@ -25,6 +26,7 @@ class FedAvgMPlan(Strategy, frozen=True):
     """FedAvg with momentum on the server (Hsu, Qi and Brown 2019)."""
 
     buffered: ClassVar[bool] = True
+    weighing: ClassVar[Weighing] = Weighing.EXAMPLES
 
     name: Literal["fedavgm"]
     lr: float = Field(default=1.0, gt=0, le=100, description="step size of the server")
@@ -41,6 +43,8 @@ class FedAvgMPlan(Strategy, frozen=True):
 
 class DiLoCoPlan(Strategy, frozen=True):
     """Many local steps, then one outer step with Nesterov momentum (Douillard et al. 2023)."""
+
+    weighing: ClassVar[Weighing] = Weighing.EQUAL
 
     name: Literal["diloco"]
     lr: float = Field(default=0.7, gt=0, le=100, description="outer step size")
@@ -59,6 +63,7 @@ class _Adaptive(Strategy, frozen=True):
     """What the three of Reddi et al. 2021 share."""
 
     moment: ClassVar[SecondMoment]
+    weighing: ClassVar[Weighing] = Weighing.EXAMPLES
 
     lr: float = Field(default=0.01, gt=0, le=100, description="step size of the server (eta)")
     beta1: float = Field(default=0.9, ge=0, lt=1, description="decay of the first moment")

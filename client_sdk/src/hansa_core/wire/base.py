@@ -4,9 +4,23 @@ from typing import Annotated, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from hansa_core.names import Digest
+
+__all__ = [
+    "MAX_NUM_EXAMPLES",
+    "Digest",
+    "FieldError",
+    "Labels",
+    "Metrics",
+    "NumExamples",
+    "Page",
+    "Problem",
+    "Request",
+    "Response",
+]
+
 ItemT = TypeVar("ItemT")
 
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256, lower-case hex")]
 Labels = Annotated[
     dict[
         Annotated[str, Field(min_length=1, max_length=64)],

@@ -19,6 +19,7 @@ from hansa_core.states import (
 )
 from hansa_core.wire.base import Digest, Labels, Request, Response
 from hansa_core.wire.retention import Retention
+from hansa_core.wire.secure import SecureRound
 from hansa_core.wire.sites import Hardware, Progress
 
 Email = Field(min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")
@@ -293,6 +294,7 @@ class Round(Response):
 class RoundDetail(Round):
     tasks: list[TaskView]
     excluded: list[Exclusion] = Field(default_factory=list[Exclusion])
+    secure: SecureRound | None = None  # of a secure run
 
 
 class MetricPoint(Response):

@@ -17,6 +17,7 @@ from hansa_core.names import Name
 from hansa_core.states import RoundKind, SiteState, TaskPhase
 from hansa_core.tensor_groups import TensorsPlan
 from hansa_core.wire.base import Digest, Labels, Metrics, NumExamples, Request, Response
+from hansa_core.wire.secure import SecureWork
 
 MAX_TRACEBACK = 64 * 1024  # characters; longer ones keep their end
 MAX_ERROR = 2000  # characters
@@ -98,6 +99,7 @@ class Feature(StrEnum):
     LOCAL_WORK = "local-work"  # corrections, scalars and parts (hansa_core.local_work)
     TENSOR_GROUPS = "tensor-groups"  # personal and frozen tensors, groups
     CODECS = "codecs"  # encoded updates
+    SECURE = "secure-aggregation"  # duties and masked updates (hansa_core.secagg)
 
 
 class ClaimRequest(Request):
@@ -154,6 +156,7 @@ class Task(Response):
     tensors: TensorsPlan = TensorsPlan()
     groups: list[Name] = Field(default_factory=list[str])  # declared tensor groups the site holds
     codec: CodecPlan = ExactPlan()
+    secure: SecureWork | None = None  # the update is masked; None: it is sent as it is
     # The task whose update was this site's last to count before the checkpoint: what the site
     # remembers of it is what it goes on from. None: there is none.
     follows: UUID | None = None
@@ -183,6 +186,7 @@ class HeartbeatReply(Response):
     expires_at: datetime
     stop: bool = False
     reason: str | None = None
+    duties: int = 0  # of secure runs, that wait for this site
 
 
 class Evaluation(Request):
@@ -222,11 +226,14 @@ class UpdateManifest(Request):
         default_factory=dict[Scalar, float]
     )
     parts: dict[Name, UpdatePart] = Field(default_factory=dict[str, UpdatePart], max_length=8)
+    # Of a secure run: the digest of the header that the masks are bound to. num_examples is then 1:
+    # the number of examples is inside the sum.
+    secure_round: Digest | None = None
 
     @model_serializer(mode="wrap")
     def _without_empty(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         said = serialize(self)
-        for name in ("groups", "scalars", "parts"):
+        for name in ("groups", "scalars", "parts", "secure_round"):
             if not said.get(name):
                 said.pop(name, None)
         return said

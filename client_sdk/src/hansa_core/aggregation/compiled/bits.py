@@ -61,6 +61,17 @@ f64_at = _pointer_to(types.float64, _DOUBLE)  # an address to a pointer
 f32_at = _pointer_to(types.float32, _FLOAT)
 i32_at = _pointer_to(types.int32, _I32)
 u16_at = _pointer_to(types.uint16, ir.IntType(16))
+i8_at = _pointer_to(types.int8, _I8)
+u8_at = _pointer_to(types.uint8, _I8)
+
+
+def _loaded_f32(builder: Any, values: list[Any]) -> Any:
+    loaded = builder.load(builder.inttoptr(values[0], _FLOAT.as_pointer()))
+    loaded.align = 1
+    return loaded
+
+
+f32_anywhere = _inline(types.float32, (types.uint64,), _loaded_f32)  # whatever the address
 
 
 def _bf16_bits(builder: Any, values: list[Any]) -> Any:

@@ -2,12 +2,12 @@
 
 Files come as addresses, one for each row, with a code for what their elements are, so that one
 compiled function serves any number of updates of any float dtypes. The caller keeps what the
-addresses point to, and sees to it that elements are aligned.
+addresses point to, and sees to it that elements are aligned, if they are no records.
 
 Invariants
 - Every value is what the numpy code beside each rule makes of it, to the bit (a NaN may have
   another payload): the same operations in the same order, none fused, none reordered.
-- No loop holds the interpreter's lock or allocates more than a few numbers; each has one signature.
+- No loop holds the interpreter's lock or allocates more than 8 KB; each has one signature.
 - Sums of squares are numpy's: pairwise within BLOCK elements, blocks one after the other.
 
 Import after `compiled.usable()` alone: numba comes with it.
@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 
 from hansa_core.aggregation.compiled import bits
 from hansa_core.aggregation.compiled.jit import compiled, inlined
-from hansa_core.aggregation.compiled.kinds import BF16, F32
+from hansa_core.aggregation.compiled.kinds import BF16, F32, INT4, INT8
+from hansa_core.aggregation.compiled.records import int4, int8
 from hansa_core.aggregation.compiled.rows import add_four_scaled, add_scaled, itemsize, widen
 
 BLOCK = 1024  # elements of a sum of squares
 PIECE = 512  # elements of a weighted sum: it stays in the L1 cache
+_AT_ONCE = 4  # rows of F32 that it adds
 LEAVES = BLOCK // bits.LEAF
 SIX = 6  # rows: two and four others
 _I64s, _U64s = NDArray[np.int64], NDArray[np.uint64]
@@ -33,35 +35,71 @@ _F64s = NDArray[np.float64]
 
 @compiled
 def weighted_sum(
-    kinds_k: _I64s, addresses_k: _U64s, factors_k: _F64s, divisor: float, out_t: _F64s
+    kinds_k: _I64s,
+    blocks_k: _I64s,
+    addresses_k: _U64s,
+    firsts_k: _I64s,
+    factors_k: _F64s,
+    divisor: float,
+    out_t: _F64s,
 ) -> None:
-    """Write sum_k factor_k * row_k / divisor; the first term is not added to a zero."""
+    """Write sum_k factor_k * row_k / divisor; the first term is not added to a zero.
+
+    A row begins `firsts_k` elements after its address. What lies there as records (INT8, INT4; of
+    `blocks_k` elements each) is decoded to F32 first, a piece at a time, in the L1 cache.
+    """
     count = addresses_k.shape[0]
+    decoded_rb = np.empty((_AT_ONCE, PIECE), np.float32)
+    places_r = np.empty(_AT_ONCE, np.uint64)
     for start in range(0, out_t.shape[0], PIECE):
         out_b = out_t[start : start + PIECE]
-        widen(kinds_k[0], addresses_k[0] + np.uint64(start * itemsize(kinds_k[0])), out_b)
-        for i in range(out_b.shape[0]):
-            out_b[i] *= factors_k[0]
-        k = 1
+        size, decoded = out_b.shape[0], np.uint64(decoded_rb.ctypes.data)
+        k = 0
         while k < count:
-            if k + 4 <= count and _are_f32(kinds_k, k, k + 4):
-                add_four_scaled(addresses_k, start * 4, factors_k, k, out_b)
-                k += 4
+            rows = _AT_ONCE if 0 < k <= count - _AT_ONCE and _are_f32(kinds_k, k) else 1
+            for r in range(rows):
+                kind, block, first = kinds_k[k + r], blocks_k[k + r], firsts_k[k + r] + start
+                space = decoded + np.uint64(r * PIECE * 4)
+                places_r[r] = _elements(kind, block, addresses_k[k + r], first, space, size)
+            if k == 0:
+                widen(_decoded(kinds_k[k]), places_r[0], out_b)
+                for i in range(size):
+                    out_b[i] *= factors_k[0]
+            elif rows == _AT_ONCE:
+                add_four_scaled(places_r, factors_k[k : k + rows], out_b)
             else:
-                kind = kinds_k[k]
-                address = addresses_k[k] + np.uint64(start * itemsize(kind))
-                add_scaled(kind, address, factors_k[k], out_b)
-                k += 1
+                add_scaled(_decoded(kinds_k[k]), places_r[0], factors_k[k], out_b)
+            k += rows
         if divisor != 1:
-            for i in range(out_b.shape[0]):
+            for i in range(size):
                 out_b[i] /= divisor
 
 
 @inlined
-def _are_f32(kinds_k: _I64s, first: int, stop: int) -> bool:
+def _elements(
+    kind: int, block: int, address: np.uint64, first: int, space: np.uint64, size: int
+) -> np.uint64:
+    """Return where the elements lie, in `space` if they had to be decoded."""
+    if kind == INT8:
+        int8(address, block, first, space, size)
+        return space
+    if kind == INT4:
+        int4(address, block, first, space, size)
+        return space
+    return address + np.uint64(first * itemsize(kind))
+
+
+@inlined
+def _decoded(kind: int) -> int:
+    """Return what a row is of when its records are decoded."""
+    return F32 if kind in (INT8, INT4) else kind
+
+
+@inlined
+def _are_f32(kinds_k: _I64s, first: int) -> bool:
     same = True
-    for k in range(first, stop):
-        same &= kinds_k[k] == F32
+    for k in range(first, first + _AT_ONCE):
+        same &= _decoded(kinds_k[k]) == F32
     return same
 
 

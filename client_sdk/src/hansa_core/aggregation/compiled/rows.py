@@ -62,20 +62,15 @@ def add_scaled(kind: int, address: int, factor: float, out_b: NDArray[np.float64
 
 @inlined
 def add_four_scaled(
-    addresses_k: NDArray[np.uint64],
-    shift: int,
-    factors_k: NDArray[np.float64],
-    first: int,
-    out_b: NDArray[np.float64],
+    addresses_r: NDArray[np.uint64], factors_r: NDArray[np.float64], out_b: NDArray[np.float64]
 ) -> None:
     """Add four rows of F32, one after the other: a quarter faster than one at a time."""
     count = out_b.shape[0]
-    a = bits.carray(bits.f32_at(addresses_k[first] + np.uint64(shift)), (count,))
-    b = bits.carray(bits.f32_at(addresses_k[first + 1] + np.uint64(shift)), (count,))
-    c = bits.carray(bits.f32_at(addresses_k[first + 2] + np.uint64(shift)), (count,))
-    d = bits.carray(bits.f32_at(addresses_k[first + 3] + np.uint64(shift)), (count,))
-    of_a, of_b = factors_k[first], factors_k[first + 1]
-    of_c, of_d = factors_k[first + 2], factors_k[first + 3]
+    a = bits.carray(bits.f32_at(addresses_r[0]), (count,))
+    b = bits.carray(bits.f32_at(addresses_r[1]), (count,))
+    c = bits.carray(bits.f32_at(addresses_r[2]), (count,))
+    d = bits.carray(bits.f32_at(addresses_r[3]), (count,))
+    of_a, of_b, of_c, of_d = factors_r[0], factors_r[1], factors_r[2], factors_r[3]
     for i in range(count):
         two = (out_b[i] + of_a * np.float64(a[i])) + of_b * np.float64(b[i])
         out_b[i] = (two + of_c * np.float64(c[i])) + of_d * np.float64(d[i])

@@ -1,0 +1,210 @@
+"""Shamir's secret sharing (CACM 1979) over p = 2^256 + 297, the least prime above 2^256.
+
+A secret of 32 bytes, as a big-endian integer, is the constant term of a polynomial of degree
+threshold - 1 whose other coefficients are uniform; share x is its value at x = 1, 2, ..., as 33
+bytes big-endian. Any `threshold` shares give the secret back, fewer say nothing about it.
+Python's integers do all the arithmetic: none of it runs once per parameter.
+"""
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from math import prod
+from operator import mul
+
+from hansa_core.secagg.errors import ShareError
+from hansa_core.secagg.reed_solomon import Decoder
+
+PRIME = 2**256 + 297
+SECRET_SIZE = 32  # bytes
+SHARE_SIZE = 33  # bytes
+
+_SECRETS = 2**256
+_BITS = PRIME.bit_length()
+
+
+class Interpolation:
+    """The constant term of the polynomial through given x's, for many secrets."""
+
+    __slots__ = ("_weights", "points")
+
+    def __init__(self, points: Sequence[int]) -> None:
+        """Prepare for shares at `points`, which are different and positive.
+
+        Raises:
+            ShareError: they are not.
+        """
+        _check_points(points)
+        self.points = tuple(points)
+        self._weights = _weights_at_zero(self.points)
+
+    def secret(self, shares: Sequence[bytes]) -> bytes:
+        """Return the secret of one share for each point, in their order.
+
+        Raises:
+            ShareError: another number of shares, one that no polynomial can have, or shares that
+                do not belong together, where it shows.
+        """
+        if len(shares) != len(self.points):
+            raise ShareError(f"{len(shares)} shares came for {len(self.points)} points")
+        pairs = zip(self.points, shares, strict=True)
+        return _secret_of(self.constant([_value_of(share, x) for x, share in pairs]))
+
+    def constant(self, values: Sequence[int]) -> int:
+        """Return the constant term of one value for each point, in their order."""
+        return sum(map(mul, self._weights, values)) % PRIME
+
+
+def split(
+    secret: bytes,
+    *,
+    threshold: int,
+    shares: int,
+    random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+) -> list[bytes]:
+    """Return the shares at x = 1 .. `shares` of a 32-byte secret.
+
+    Raises:
+        ShareError: a secret of another length, or a threshold not within 1 to `shares`.
+    """
+    if len(secret) != SECRET_SIZE:
+        raise ShareError(f"the secret has {len(secret)} bytes, wanted {SECRET_SIZE}")
+    if not 1 <= threshold <= shares:
+        raise ShareError(f"a threshold of {threshold} for {shares} shares")
+    descending = [_uniform(random_bytes) for _ in range(threshold - 1)]
+    descending.append(int.from_bytes(secret, "big"))
+    return [
+        (_evaluate(descending, x) % PRIME).to_bytes(SHARE_SIZE, "big") for x in range(1, shares + 1)
+    ]
+
+
+def combine(shares: Mapping[int, bytes], threshold: int) -> bytes:
+    """Return the secret of the shares at the `threshold` lowest x's; others are not looked at.
+
+    Wrong shares give another secret, as a rule without a failure: check it against a commitment.
+
+    Raises:
+        ShareError: fewer shares than the threshold, or one that no polynomial can have.
+    """
+    _check_threshold(shares, threshold)
+    points = tuple(sorted(shares)[:threshold])
+    return _interpolation_of(points).secret([shares[x] for x in points])
+
+
+def recover(
+    shares: Mapping[int, bytes], threshold: int, accept: Callable[[bytes], bool]
+) -> tuple[bytes, frozenset[int]]:
+    """Return the secret that `accept` knows, and the x's whose shares are not of its polynomial.
+
+    Of r readable shares up to floor((r - threshold) / 2) wrong ones are found; what is no share
+    at all counts as missing and as wrong. Where more are wrong, the secret may still come from
+    the lowest x's, and then only unreadable shares are named. A wrong share is no proof against
+    who returned it: who dealt it may have dealt it wrong. Finding wrong ones takes a hundred times
+    as long as finding none: of many secrets, leave out who was wrong before.
+
+    Raises:
+        ShareError: too few shares, or no polynomial within that many wrong ones has a secret that
+            is accepted. It says how many came and how many are needed.
+    """
+    values = _readable_values(shares)
+    unreadable = frozenset(shares).difference(values)
+    _check_threshold(values, threshold)
+    points, word = tuple(values), tuple(values.values())
+    first = _interpolation_of(points[:threshold])
+    secret = _accepted(first.constant(word[:threshold]), accept)
+    decoder = _decoder_of(points, threshold)
+    if secret is not None and decoder.consistent(word):
+        return secret, unreadable
+    decoded = decoder.decode(word)
+    if decoded is not None:
+        constant, wrong = decoded
+        found = _accepted(constant, accept)
+        if found is not None:
+            return found, unreadable | wrong
+    if secret is not None:
+        return secret, unreadable
+    raise ShareError(
+        f"{len(shares)} shares came, {len(values)} of them readable: no secret that fits its "
+        f"commitment with up to {decoder.radius} of them wrong; wanted {threshold} right ones, "
+        "and two more for each wrong one"
+    )
+
+
+def _accepted(value: int, accept: Callable[[bytes], bool]) -> bytes | None:
+    """Return the secret of a constant term, where it is one and is accepted."""
+    if value >= _SECRETS:
+        return None
+    secret = value.to_bytes(SECRET_SIZE, "big")
+    return secret if accept(secret) else None
+
+
+def _readable_values(shares: Mapping[int, bytes]) -> dict[int, int]:
+    """Return the values of all shares that can be some polynomial's, by ascending x."""
+    values = {
+        x: int.from_bytes(share, "big")
+        for x, share in sorted(shares.items())
+        if len(share) == SHARE_SIZE
+    }
+    return {x: value for x, value in values.items() if value < PRIME}
+
+
+def _value_of(share: bytes, x: int) -> int:
+    value = int.from_bytes(share, "big")
+    if len(share) != SHARE_SIZE or value >= PRIME:
+        raise ShareError(
+            f"the share at {x} has {len(share)} bytes and starts with {share[:2].hex()}; "
+            f"wanted {SHARE_SIZE} bytes below 2^256 + 297"
+        )
+    return value
+
+
+def _secret_of(value: int) -> bytes:
+    if value >= _SECRETS:
+        raise ShareError("the shares give no secret of 32 bytes: they do not belong together")
+    return value.to_bytes(SECRET_SIZE, "big")
+
+
+def _uniform(random_bytes: Callable[[int], bytes]) -> int:
+    """Return a uniform integer below p: draws of as many bits, thrown away where too large."""
+    while True:
+        value = int.from_bytes(random_bytes(SHARE_SIZE), "big") >> (8 * SHARE_SIZE - _BITS)
+        if value < PRIME:
+            return value
+
+
+def _evaluate(descending: Sequence[int], x: int) -> int:
+    """Return the value at x, not reduced: x is small, so it grows by a few bits a step."""
+    total = 0
+    for coefficient in descending:
+        total = total * x + coefficient
+    return total
+
+
+def _check_threshold(shares: Mapping[int, object], threshold: int) -> None:
+    if len(shares) < threshold:
+        raise ShareError(f"{len(shares)} shares came, wanted at least {threshold}")
+
+
+def _check_points(points: Sequence[int]) -> None:
+    if not points or len(set(points)) != len(points) or not 0 < min(points) <= max(points) < PRIME:
+        raise ShareError(f"shares at {list(points)[:8]}, wanted different x's from 1 on")
+
+
+@lru_cache(maxsize=64)
+def _interpolation_of(points: tuple[int, ...]) -> Interpolation:
+    return Interpolation(points)
+
+
+@lru_cache(maxsize=64)
+def _decoder_of(points: tuple[int, ...], threshold: int) -> Decoder:
+    _check_points(points)
+    return Decoder(points, threshold, PRIME)
+
+
+def _weights_at_zero(points: tuple[int, ...]) -> list[int]:
+    """Return Lagrange's coefficients at 0: of each x_i, the product of x_j / (x_j - x_i)."""
+    above = prod(points)
+    return [
+        above * pow(x * prod(other - x for other in points if other != x), -1, PRIME) % PRIME
+        for x in points
+    ]
