@@ -363,6 +363,10 @@ class HansaClient:
         """Return a run's signed receipts."""
         return ReceiptLog(self._transport, federation, run_id)
 
+    def roster(self, digest: str) -> wire.RosterView:
+        """Return who takes part in a run's secure sums, by the roster's digest."""
+        return self._transport.call("GET", f"/v1/rosters/{digest}", wire.RosterView)
+
     def event_log(self, federation: str) -> EventLog:
         """Return what happens in a federation, as pages and as a stream."""
         return EventLog(self._transport, federation)

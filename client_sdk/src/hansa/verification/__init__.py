@@ -6,9 +6,10 @@ report says what was checked, what is wrong and what could not be checked (repor
 """
 
 from hansa.verification.bundles import Bundle
-from hansa.verification.checks import Trust, verify_bundle
+from hansa.verification.checks import verify_bundle
 from hansa.verification.collecting import HubBlobs, collect
 from hansa.verification.reports import Check, Finding, Report
+from hansa.verification.trust import Trust
 from hansa.verification.updates import check_update
 
 __all__ = [

@@ -11,7 +11,8 @@ from typing import Self
 from hansa_core.aggregation.inputs import Contribution, Source
 from hansa_core.aggregation.jobs import Job, Sinks, aggregate, slot_names
 from hansa_core.codecs.plans import CodecPlan
-from hansa_core.problems import TensorFormatError
+from hansa_core.problems import CoreError, TensorFormatError
+from hansa_core.receipts import Aggregate
 from hansa_core.strategies import Strategy
 from hansa_core.tensor_groups import TensorsPlan
 from hansa_core.tensors import ReadAt
@@ -50,6 +51,7 @@ class StoredRound:
     population: int | None
     tensors: TensorsPlan
     codec: CodecPlan
+    participants: int | None = None  # sites that `updates` stand for, where that is not one each
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def recompute(strategy: Strategy, stored: StoredRound) -> Recomputed:
     """
     checkpoint = hashlib.sha256()
     slots = {name: hashlib.sha256() for name in slot_names(strategy)}
-    with _OpenFiles() as files:
+    with OpenFiles() as files:
 
         def source(file: StoredFile) -> Source:
             return Source(file.digest, files.reader(file.path))
@@ -93,13 +95,35 @@ def recompute(strategy: Strategy, stored: StoredRound) -> Recomputed:
             population=stored.population,
             tensors=stored.tensors,
             codec=stored.codec,
+            participants=stored.participants,
         )
         sinks = Sinks(checkpoint.update, {name: it.update for name, it in slots.items()})
         aggregate(strategy, job, sinks)
     return Recomputed(checkpoint.hexdigest(), {name: it.hexdigest() for name, it in slots.items()})
 
 
-class _OpenFiles:
+def recomputing_problem(
+    strategy: Strategy, stored: StoredRound, aggregate: Aggregate
+) -> str | None:
+    """Return how the files' aggregate differs from the one that the receipt names, or None."""
+    try:
+        found = recompute(strategy, stored)
+    except CoreError as error:
+        return f"the updates cannot be combined: {error}"
+    if found.checkpoint != aggregate.checkpoint.digest:
+        wanted = aggregate.checkpoint.digest
+        return f"the updates give {found.checkpoint}, the receipt says {wanted}"
+    said = {name: slot.digest for name, slot in aggregate.slots.items()}
+    for name in sorted(found.slots.keys() | said.keys()):
+        if found.slots.get(name) != said.get(name):
+            return (
+                f"the updates give the {name} {found.slots.get(name)}, the receipt says "
+                f"{said.get(name)}"
+            )
+    return None
+
+
+class OpenFiles:
     """Files open for reading, the least recently read closed first."""
 
     def __init__(self) -> None:

@@ -3,6 +3,7 @@
     bundle.json             which run it is, and of which hub
     receipts/000001.json    wire.Receipt, by number
     updates/<task id>.json  wire.Update: the signed manifest, without the tensors
+    rosters/<sha256>.json   wire.RosterView: who took part in secure rounds
     blobs/<sha256>          tensors: checkpoints and updates
     missing/<sha256>        why a file of that name is not in blobs/, in one line
 
@@ -85,7 +86,7 @@ class Bundle:
                 f"{self.path} is a bundle of run {known.run_name} ({known.run_id})",
                 hint="name another folder with --keep",
             )
-        for name in ("receipts", "updates", "blobs", "missing"):
+        for name in ("receipts", "updates", "rosters", "blobs", "missing"):
             (self.path / name).mkdir(parents=True, exist_ok=True)
         write_whole(self.info_path, info.model_dump_json(indent=2).encode() + b"\n")
 
@@ -120,6 +121,18 @@ class Bundle:
         """Store an update's manifest under its task."""
         write_whole(self._update_path(update.task_id), update.model_dump_json().encode())
 
+    def add_roster(self, roster: wire.RosterView) -> None:
+        """Store a roster under its digest."""
+        write_whole(self._roster_path(roster.digest), roster.model_dump_json().encode())
+
+    def has_roster(self, digest: str) -> bool:
+        """Return whether a roster is here."""
+        return self._roster_path(digest).is_file()
+
+    def roster(self, digest: str) -> wire.RosterView | str:
+        """Return a roster, or why there is none."""
+        return _read(self._roster_path(digest), wire.RosterView)
+
     def receipts(self) -> Iterator[tuple[Path, wire.Receipt | str]]:
         """Yield the receipts in the order of their files, or what is wrong with the file."""
         for path in sorted((self.path / "receipts").glob("*.json"), key=_number):
@@ -151,6 +164,9 @@ class Bundle:
 
     def release(self, keep: AbstractSet[str]) -> None:
         """Do nothing: a bundle keeps its files."""
+
+    def _roster_path(self, digest: str) -> Path:
+        return self.path / "rosters" / f"{digest}.json"
 
     def _update_path(self, task_id: UUID) -> Path:
         return self.path / "updates" / f"{task_id}.json"

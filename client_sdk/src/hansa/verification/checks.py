@@ -6,9 +6,7 @@ as far as they go, so that the report names all that is wrong at once.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -20,33 +18,36 @@ from hansa.verification.accounts import (
     tell_end,
     tell_round,
 )
-from hansa.verification.aggregates import StoredFile, StoredRound, StoredUpdate, recompute
+from hansa.verification.aggregates import (
+    StoredFile,
+    StoredRound,
+    StoredUpdate,
+    recomputing_problem,
+)
 from hansa.verification.bundles import Blobs, Bundle, BundleInfo
 from hansa.verification.files import Files
 from hansa.verification.lineage import Lineage
 from hansa.verification.reports import Check, Ledger, Report
+from hansa.verification.secure import SecureRound, as_one_update, check_sum
+from hansa.verification.trust import Trust, check_keys
 from hansa.verification.updates import check_received
 from hansa_core import receipts, wire
 from hansa_core.codecs.plans import ExactPlan
 from hansa_core.plans import RunPlan
 from hansa_core.problems import AggregationError, CoreError, ReceiptError
-from hansa_core.receipts import Aggregate, Receipt, ReceivedUpdate, RoundAccount, SealedReceipt
+from hansa_core.receipts import (
+    Receipt,
+    ReceivedUpdate,
+    RoundAccount,
+    SealedReceipt,
+    SecureAccount,
+)
 from hansa_core.signing import decode_base64, fingerprint
 from hansa_core.states import RoundKind, RoundState, RunState
 from hansa_core.strategies import Strategy, strategy_of
 from hansa_core.tensor_groups import TensorsPlan
 
 OnReceipt = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Trust:
-    """What the person who checks knows by another way than from the hub."""
-
-    hub_keys: AbstractSet[str] = frozenset()  # fingerprints
-    site_keys: Mapping[str, AbstractSet[str]] = field(
-        default_factory=dict[str, AbstractSet[str]]
-    )  # fingerprints by site name
 
 
 def verify_bundle(
@@ -102,7 +103,7 @@ class _Walk:
             self._story.append(sentence)
             yield sentence
         self._check_end_of_chain()
-        self._check_keys()
+        check_keys(self._ledger, self._trust, self._hub_keys, self._site_keys)
 
     def report(self) -> Report:
         """Return what the pass found."""
@@ -220,7 +221,10 @@ class _Walk:
                 lost.append(update.site.name)
             else:
                 used.append(found)
-        made = self._check_aggregate(receipt, account, used, lost)
+        participants = len(used)
+        if account.secure is not None:
+            used, lost = self._check_sum(receipt, account, account.secure, used, lost)
+        made = self._check_aggregate(receipt, account, used, lost, participants)
         slots = account.aggregate.slots if account.aggregate else account.base_slots
         newest = account.aggregate.checkpoint if account.aggregate else account.base
         self._files.release(frozenset({newest.digest, *(it.digest for it in slots.values())}))
@@ -267,6 +271,7 @@ class _Walk:
         account: RoundAccount,
         updates: list[StoredUpdate],
         lost: list[str],
+        participants: int,
     ) -> str:
         ledger, aggregate = self._ledger, account.aggregate
         subject = receipt.subject
@@ -302,11 +307,43 @@ class _Walk:
             population=account.population,
             tensors=plan.tensors if plan else TensorsPlan(),
             codec=plan.codec if plan else ExactPlan(),
+            participants=None if account.secure is None else participants,
         )
-        wrong = self._rule_problem(strategy) or _recomputing_problem(strategy, round_, aggregate)
+        wrong = self._rule_problem(strategy) or recomputing_problem(strategy, round_, aggregate)
         if ledger.settle(Check.AGGREGATE, subject, wrong):
             return "recomputed bit for bit"
         return "NOT what the updates give"
+
+    def _check_sum(
+        self,
+        receipt: Receipt,
+        account: RoundAccount,
+        secure: SecureAccount,
+        used: list[StoredUpdate],
+        lost: list[str],
+    ) -> tuple[list[StoredUpdate], list[str]]:
+        """Check how a secure round's sum was opened; return it as one update, or what is lost."""
+        ledger, subject = self._ledger, receipt.subject
+        if account.state is not RoundState.COMPLETED:
+            return used, lost
+        if self._plan is None:
+            ledger.skip(Check.SUM, subject, "the plan, which has the terms of the sum, is unknown")
+            return [], [*lost, "the plan"]
+        updates = {it.file.digest: it for it in used}
+        round_ = SecureRound(receipt, account, secure, self._plan, updates, tuple(lost))
+        for name, key in check_sum(ledger, self._files, self._bundle, round_):
+            self._site_keys[name, key] = None
+        if secure.summed is None:
+            return [], lost
+        delta = self._stored(f"{subject}, its mean delta", secure.summed.digest, secure.summed.size)
+        parts = {
+            name: self._stored(f"{subject}, its mean {name}", part.digest, part.size)
+            for name, part in secure.summed_parts.items()
+        }
+        there = {name: file for name, file in parts.items() if file is not None}
+        if delta is None or len(there) != len(parts):
+            return [], ["the mean delta"]
+        return [as_one_update(round_, delta, there)], []
 
     def _base_slots(
         self, subject: str, account: RoundAccount
@@ -349,25 +386,6 @@ class _Walk:
             why = f"the run was {self._info.run_state} when this was collected: it has no end yet"
             self._ledger.skip(Check.END, where, why)
 
-    def _check_keys(self) -> None:
-        for key in self._hub_keys:
-            if not self._trust.hub_keys:
-                why = f"no key is pinned; compare {key} with the hub's operator, then --hub-key"
-                self._ledger.skip(Check.HUB_KEY, "the hub", why)
-                continue
-            known = ", ".join(sorted(self._trust.hub_keys))
-            wrong = f"receipts are signed with {key}, pinned: {known}"
-            pinned = key in self._trust.hub_keys
-            self._ledger.settle(Check.HUB_KEY, "the hub", None if pinned else wrong)
-        for name, key in self._site_keys:
-            wanted = self._trust.site_keys.get(name)
-            if wanted is None:
-                why = f"not pinned; compare {key} with its operator, then --site-key {name}={key}"
-                self._ledger.skip(Check.SITE_KEY, f"site {name}", why)
-                continue
-            wrong = f"updates are signed with {key}, pinned: {', '.join(sorted(wanted))}"
-            self._ledger.settle(Check.SITE_KEY, f"site {name}", None if key in wanted else wrong)
-
 
 def _manifest(stored: wire.Update) -> wire.UpdateManifest | None:
     """Return what a site signed; None where it cannot be read, which is told elsewhere."""
@@ -375,24 +393,3 @@ def _manifest(stored: wire.Update) -> wire.UpdateManifest | None:
         return wire.UpdateManifest.model_validate_json(stored.manifest)
     except ValidationError:
         return None
-
-
-def _recomputing_problem(
-    strategy: Strategy, stored: StoredRound, aggregate: Aggregate
-) -> str | None:
-    """Return how the files' aggregate differs from the one that the receipt names, or None."""
-    try:
-        found = recompute(strategy, stored)
-    except CoreError as error:
-        return f"the updates cannot be combined: {error}"
-    if found.checkpoint != aggregate.checkpoint.digest:
-        wanted = aggregate.checkpoint.digest
-        return f"the updates give {found.checkpoint}, the receipt says {wanted}"
-    said = {name: slot.digest for name, slot in aggregate.slots.items()}
-    for name in sorted(found.slots.keys() | said.keys()):
-        if found.slots.get(name) != said.get(name):
-            return (
-                f"the updates give the {name} {found.slots.get(name)}, the receipt says "
-                f"{said.get(name)}"
-            )
-    return None

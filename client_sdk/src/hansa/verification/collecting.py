@@ -19,6 +19,8 @@ from hansa.verification.bundles import (
     UnavailableError,
 )
 from hansa_core import wire
+from hansa_core.problems import ReceiptError
+from hansa_core.receipts import parse_body
 
 
 def collect(client: HansaClient, federation: str, run: wire.Run, folder: Path) -> Bundle:
@@ -42,9 +44,21 @@ def collect(client: HansaClient, federation: str, run: wire.Run, folder: Path) -
     )
     for receipt in client.receipts(federation, run.id):
         bundle.add_receipt(receipt)
+        digest = _roster_of(receipt)
+        if digest is not None and not bundle.has_roster(digest):
+            bundle.add_roster(client.roster(digest))
     for update in client.updates(federation, run.id):
         bundle.add_update(update)
     return bundle
+
+
+def _roster_of(receipt: wire.Receipt) -> str | None:
+    """Return the roster that a receipt names; what is wrong with the receipt is told later."""
+    try:
+        account = parse_body(receipt.body.encode()).round
+    except ReceiptError:
+        return None
+    return account.secure.roster if account is not None and account.secure is not None else None
 
 
 class HubBlobs:

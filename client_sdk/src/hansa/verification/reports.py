@@ -25,6 +25,7 @@ class Check(StrEnum):
     WEIGHT = "weight"  # the update counted for its examples, and its staleness
     SITE_KEY = "site key"  # the key that signed is the one its operator named
     FILE = "stored file"  # the bytes have their SHA-256
+    SUM = "secure sum"  # signed by the committee, opened as sites committed to, recomputed
     AGGREGATE = "aggregate"  # recomputed from the stored updates, bit for bit
     END = "run's end"  # agrees with the rounds
 

@@ -142,12 +142,12 @@ def _check_numbers(
         raise SecaggError(f"the update has weight {weight}, wanted 1 example or more")
     if set(scalars) != set(layout.scalars):
         raise SecaggError(
-            f"the update has scalars {sorted(scalars)}, wanted {sorted(layout.scalars)}"
+            f"the update has scalars {sorted(map(str, scalars))}, wanted {sorted(layout.scalars)}"
         )
     for name, value in scalars.items():
         if not abs(value) <= VALUE_LIMIT:  # refuses NaN as well
             raise SecaggError(
-                f"scalar {name!r} is {value!r}, wanted at most {VALUE_LIMIT} either way"
+                f"scalar {str(name)!r} is {value!r}, wanted at most {VALUE_LIMIT} either way"
             )
     for name in layout.metrics:
         value, examples = metrics.get(name, (0.0, 1))

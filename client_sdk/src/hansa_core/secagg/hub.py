@@ -7,6 +7,7 @@ itself is there to find mistakes early, and to name who made them.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 from uuid import UUID
 
 from hansa_core.problems import EncodingError
@@ -31,7 +32,21 @@ from hansa_core.secagg.seals import SealsFile
 from hansa_core.secagg.shamir import SHARE_SIZE, recover
 from hansa_core.signing import decode_base64, encode_base64
 
-Seals = Mapping[int, SealsFile]
+
+class UploadSeals(Protocol):
+    """One upload's file of seals, as SealsFile reads it, wherever it lies."""
+
+    @property
+    def commitments(self) -> tuple[bytes, ...]:
+        """Of the own seed, then of the pairs'."""
+        ...
+
+    def seal(self, member_index: int, seed_index: int) -> bytes:
+        """Return the seal for the committee's member `member_index` (from 0) of one seed."""
+        ...
+
+
+Seals = Mapping[int, UploadSeals]
 """The files of seals of a round's uploads, by position."""
 
 

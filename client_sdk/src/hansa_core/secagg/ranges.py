@@ -89,4 +89,5 @@ def estimate(layout: VectorLayout, terms: QuantiserPlan, sites: int) -> Estimate
 
 def _rounded_up(value: float) -> float:
     nearest = np.float32(value)
-    return float(nearest if nearest >= value else np.nextafter(nearest, np.float32(np.inf)))
+    up = nearest if float(nearest) >= value else np.nextafter(nearest, np.float32(np.inf))
+    return float(up)

@@ -182,7 +182,7 @@ def vector_layout(
 ) -> VectorLayout:
     """Return the layout of an update's vector. Raises SecaggError as VectorLayout does."""
     return VectorLayout(
-        uploaded, dict(parts), tuple(scalars), tuple(train), tuple(evaluation), packing
+        uploaded, dict(parts), tuple(map(str, scalars)), tuple(train), tuple(evaluation), packing
     )
 
 
