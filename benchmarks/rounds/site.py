@@ -16,7 +16,8 @@ import numpy as np
 from pydantic import BaseModel
 
 from hansa.identity import open_state_dir
-from hansa.runner import RunnerEvent, SiteRunner
+from hansa.options import RunnerEvent
+from hansa.runner import SiteRunner
 from hansa.site import enroll
 from hansa.trainer import EvalResult, Tensors, TrainContext, TrainResult
 

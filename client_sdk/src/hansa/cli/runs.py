@@ -7,6 +7,7 @@ from uuid import UUID
 import typer
 from pydantic import JsonValue
 
+from hansa.cli.estimates import estimate_run
 from hansa.cli.output import JsonFlag, print_fields, print_json, print_table, say, when
 from hansa.cli.plans import parse_changes, read_plan
 from hansa.cli.settings import FederationOption, chosen_federation, connect, find_run
@@ -19,6 +20,7 @@ from hansa_core.plans import parse_plan
 from hansa_core.states import TaskState
 
 app = typer.Typer(no_args_is_help=True, help="Runs.")
+app.command("estimate")(estimate_run)
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Id, or name of the newest.")]
 

@@ -216,3 +216,7 @@ def test_words_that_no_stream_has_are_refused() -> None:
     assert mask(8, first_word=end - 8, suite=Suite.CHACHA).any()
     with pytest.raises(SecaggError, match=f"word {end + 1} of a chacha20 mask, wanted 0 to {end}"):
         mask(9, first_word=end - 8, suite=Suite.CHACHA)
+    stream = MaskStream([SEED], first_word=end - 8, suite=Suite.CHACHA)
+    stream.apply(np.zeros(8, np.uint64))
+    with pytest.raises(SecaggError, match=f"word {end + 1} of a chacha20 mask"):
+        stream.apply(np.zeros(1, np.uint64))

@@ -1,6 +1,7 @@
 """Updates in, sums of words, mean delta out: exact where it is integers, close where it rounds."""
 
 import math
+import tracemalloc
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hansa_core.local_work import CONTROL, Scalar
-from hansa_core.secagg.decoding import MeanDelta
+from hansa_core.secagg.decoding import MeanDelta, read_totals
 from hansa_core.secagg.packing import BLOCK, LANE_BITS, Words
 from hansa_core.secagg.terms import QuantiserPlan, Weighing
 from hansa_core.secagg.vectors import Slot, VectorLayout
@@ -210,7 +211,7 @@ def test_long_updates_are_shortened_to_the_clip() -> None:
         math.sqrt(sum(float((wide(x) ** 2).sum()) for x in t.values())) for t in (model, control)
     ]
     update = SiteUpdate(model, 400, {CONTROL: control})
-    layout, ranges = layout_of(update, lanes=2), [8.0] * 4
+    layout, ranges = layout_of(update, lanes=2), [16.0] * 4
     for clip, shortened in ((100.0, 0), (norms[0] * 1.01, 1), (norms[0] / 8, 1)):
         terms = QuantiserPlan(clip=clip, max_examples=1000)
         total = encoded(layout, terms, ranges, update)
@@ -221,7 +222,7 @@ def test_long_updates_are_shortened_to_the_clip() -> None:
             *(((f"control/{name}", array), norms[1]) for name, array in control.items()),
         ]:
             wanted = wide(array) * min(1, clip / norm)
-            assert means[name] == pytest.approx(wanted, abs=2 * 8 / layout.packing.top / 0.4)
+            assert means[name] == pytest.approx(wanted, abs=2 * 16 / layout.packing.top / 0.4)
 
 
 def test_values_beyond_the_range_are_clipped_and_counted() -> None:
@@ -280,3 +281,25 @@ def test_normalised_means_are_those_of_fednova() -> None:
     assert totals.scalars == {Scalar.NORMALISER: pytest.approx(tau, rel=1e-8)}
     wanted = tau * sum(p * d / a for p, d, a in zip(shares, deltas, steps, strict=True))
     assert means["x"] == pytest.approx(wanted, abs=1e-4)
+
+
+def test_memory_is_a_few_tiles_beside_the_words() -> None:
+    x = np.zeros((1000, 4000), "f4")
+    x[0] = 1e-3
+    update = SiteUpdate({"x": x}, 1000)
+    layout = layout_of(update)
+    tracemalloc.start()
+    try:
+        total = encoded(layout, TERMS, [1.0], update)
+        encoding = tracemalloc.get_traced_memory()[1] - total.nbytes
+        totals = read_totals(layout.tail_of(total), layout, TERMS, [1.0], Weighing.EXAMPLES, 1)
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        decoder = MeanDelta.of(layout, TERMS, [1.0], Weighing.EXAMPLES, totals)
+        seen = sum(len(piece.values) for piece in decoder.pieces(total, 0))
+        decoding = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert seen == x.size
+    assert encoding < 4 << 20  # bytes, of 16 MB of values
+    assert decoding < 4 << 20
