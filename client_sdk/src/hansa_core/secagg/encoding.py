@@ -8,7 +8,7 @@ update than the sum tells.
 
 Invariants
 - The same update, terms and seed give the same words, on every machine: all is IEEE arithmetic in
-  float64 one operation at a time, sums in numpy's own order over tiles of a fixed size.
+  float64 one operation at a time, and sums are in one order whatever numpy there is.
 - A value is never above `top`: the last step is a shift of an integer of 63 bits.
 - Memory beyond the words is a few tiles, and one tensor if it does not lie in one piece.
 """
@@ -46,6 +46,7 @@ SEED_SIZE = 32  # bytes
 
 _CHUNK = 65_536  # integers that are written together
 _UNIFORM_BITS = 32  # of u
+_LEAF = 128  # elements: numpy has one way to sum so many, and several to sum more
 _MASK = 2**64 - 1
 
 Tensors = Mapping[str, NDArray[Any]]
@@ -171,7 +172,7 @@ def _squares(
             with np.errstate(all="ignore"):  # found in the sum, and named
                 np.copyto(wide_e, flats.values(piece))
                 np.multiply(wide_e, wide_e, out=wide_e)
-                squares.append(float(np.add.reduce(wide_e)))
+                squares.append(_sum(wide_e))
             if not math.isfinite(squares[-1]):
                 _tell_bad(piece, flats.values(piece))
     return squares
@@ -257,7 +258,7 @@ def _encode_floats(
             if max(float(np.max(piece_e)), -float(np.min(piece_e))) > half:
                 beyond_s[index] += int(np.count_nonzero(np.abs(piece_e) > half))
                 np.clip(piece_e, -half, half, out=piece_e)
-                square = float(np.add.reduce(np.square(piece_e / half)))
+                square = _sum(np.square(piece_e / half))
             squares_s[index] += square
         np.add(scaled_e, half, out=scaled_e)
         np.copyto(values_e, scaled_e, casting="unsafe")
@@ -293,6 +294,16 @@ def _put_value(
     """Write a number in fixed point, then its weight."""
     words_w[at] = round(math.ldexp(weighted, layout.value_fraction)) & _MASK
     words_w[at + 1] = counted
+
+
+def _sum(values_e: NDArray[np.float64]) -> float:
+    """Return the sum: by leaves, then exactly rounded; NaN or infinite if that is what it is."""
+    whole = len(values_e) - len(values_e) % _LEAF
+    leaves = np.add.reduce(values_e[:whole].reshape(-1, _LEAF), axis=1).tolist()
+    try:
+        return math.fsum([*leaves, *values_e[whole:].tolist()])
+    except (OverflowError, ValueError):  # beyond float64; infinities of either sign
+        return math.nan
 
 
 class _Uniforms:

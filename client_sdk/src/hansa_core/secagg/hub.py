@@ -11,7 +11,7 @@ from typing import Protocol
 from uuid import UUID
 
 from hansa_core.problems import EncodingError
-from hansa_core.secagg.errors import SecaggError
+from hansa_core.secagg.errors import SecaggError, ShareError
 from hansa_core.secagg.keys import commitment
 from hansa_core.secagg.member import Graph, check_quorum, opened_pairs, seed_index
 from hansa_core.secagg.messages import (
@@ -178,9 +178,12 @@ def reconstruct(
         nonlocal place
         here = {x: row[place] for x, row in shares.items()}
         place += 1
-        seed, liars = recover(
-            here, group.parameters.threshold, partial(_is_committed, round_digest, committed)
-        )
+        accept = partial(_is_committed, round_digest, committed)
+        trusted = {x: share for x, share in here.items() if x not in wrong}  # spares a decoding
+        try:
+            seed, liars = recover(trusted, group.parameters.threshold, accept)
+        except ShareError:
+            seed, liars = recover(here, group.parameters.threshold, accept)
         wrong.update(liars)
         return seed
 

@@ -34,6 +34,7 @@ class Estimate:
     bytes: int  # of an update
     value_bits: int  # of one site's value
     first_step: float  # between values in the first round, in units of a delta at full weight
+    first_error: float  # of the mean in the first round: standard deviation, in the same units
     step: float  # later, in root mean squares of a site's values
     error: float  # of the mean later: standard deviation, in root mean squares of a site's values
 
@@ -70,9 +71,9 @@ def estimate(layout: VectorLayout, terms: QuantiserPlan, sites: int) -> Estimate
     """Return what updates of `sites` sites cost, laid out as in `layout` for so many.
 
     A stochastic rounding is off by 1/6 of a squared step on average, over all places between two
-    values. Errors are those of an update of the greatest weight; with a mean weight of a w-th of
-    that they are w times as large beside it in the first round, and no larger later, when ranges
-    follow what sites send. Raises SecaggError for sites that do not fit into the lanes.
+    values. `first_error` is that of sites of the greatest weight; it is w times as large where the
+    mean weight is a w-th of that. Later ranges follow what sites send, whatever their weights.
+    Raises SecaggError for sites that do not fit into the lanes.
     """
     packing = Packing(terms.lanes, sites)
     words = layout.words - layout.integers_at + packing.words(layout.elements)
@@ -82,6 +83,7 @@ def estimate(layout: VectorLayout, terms: QuantiserPlan, sites: int) -> Estimate
         bytes=_WORD_SIZE * words,
         value_bits=packing.value_bits,
         first_step=2 * terms.clip / packing.top,
+        first_error=2 * terms.clip / packing.top / math.sqrt(6 * sites),
         step=step,
         error=step / math.sqrt(6 * sites),
     )

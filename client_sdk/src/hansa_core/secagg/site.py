@@ -32,7 +32,7 @@ from hansa_core.secagg.rosters import (
     graph_of,
     nonce_commitment,
 )
-from hansa_core.secagg.seals import seal, write_seals
+from hansa_core.secagg.seals import seal_row, write_seals
 from hansa_core.secagg.shamir import split
 from hansa_core.signing import encode_base64
 
@@ -152,15 +152,16 @@ def mask(
     shares = [
         split(it, threshold=group.parameters.threshold, shares=len(group.committee)) for it in seeds
     ]
-    seals: list[list[bytes]] = []
-    for seat, member in enumerate(group.committee):
-        key = seal_key(secrets[member], round_digest, position, member)
-        seals.append(
-            [
-                seal(share[seat], key, round_digest, position, member, index)
-                for index, share in enumerate(shares)
-            ]
+    seals = [
+        seal_row(
+            [share[seat] for share in shares],
+            seal_key(secrets[member], round_digest, position, member),
+            round_digest,
+            position,
+            member,
         )
+        for seat, member in enumerate(group.committee)
+    ]
     return write_seals([commitment(round_digest, it) for it in seeds], seals)
 
 

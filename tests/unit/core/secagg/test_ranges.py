@@ -102,8 +102,25 @@ def test_estimates_are_what_comes_of_it(lanes: int, sites: int) -> None:
     assert told.value_bits == layout.packing.value_bits
     assert told.first_step == 2e5 / layout.packing.top
     assert told.step == 32 / layout.packing.top
+    assert told.first_error == pytest.approx(told.error * 1e5 / 16, rel=1e-9)
     error = np.std(means["x"] - xs.mean(axis=0)) / 0.25
     assert error == pytest.approx(told.error, rel=0.05)
+
+
+@pytest.mark.parametrize("weight", [1000, 50])
+def test_first_errors_grow_as_weights_shrink(weight: int) -> None:
+    rng = np.random.default_rng(5)
+    xs = rng.standard_normal((4, 20_000)) * 1e-3
+    layout = layout_of(SiteUpdate({"x": xs[0]}), sites=4)
+    ranges = first_ranges(layout, TERMS)
+    vectors = [
+        encoded(layout, TERMS, ranges, SiteUpdate({"x": x}, weight), seed=k)
+        for k, x in enumerate(xs)
+    ]
+    _, means = opened(layout, TERMS, ranges, summed(vectors), 4)
+    told = estimate(layout, TERMS, 4).first_error * 1000 / weight
+    # Values far below a step lie all halfway between two of them: up to 1/4 of a squared step.
+    assert 0.9 * told < np.std(means["x"] - xs.mean(axis=0)) < 1.3 * told
 
 
 @pytest.mark.parametrize(("sites", "wanted"), [(10, 1.2e-5), (100, 3.0e-5), (1000, 7.6e-5)])

@@ -1,4 +1,4 @@
-"""Decoding: words of a small code, by trying everything, and words of the code that shares live in."""
+"""Decoding: words of a small code, by trying everything, and of the code of the shares."""
 
 import random
 from itertools import product
