@@ -1,9 +1,10 @@
 """The ranges that tensors are quantised to, from round to round, and what a run of them costs.
 
-A range is public and the same for all sites. It starts at the clip and then follows the securely
-summed statistics of the round before: `headroom` times the root mean square of what sites sent,
-twice that where more than one value in 100,000 was clipped, never above the clip, and never below
-2 ** -40 of it, which a tensor that does not move keeps.
+A range is public and the same for all sites. It starts from an update as long as the clip, spread
+over all values, and then follows the securely summed statistics of the round before: `headroom`
+times the root mean square of what sites sent, twice that where more than one value in 100,000 was
+clipped, never above the clip, and never below 2 ** -40 of it, which a tensor that does not move
+keeps.
 
 Invariant: ranges are float32 numbers, rounded up, so JSON carries them the same everywhere.
 """
@@ -40,8 +41,12 @@ class Estimate:
 
 
 def first_ranges(layout: VectorLayout, terms: QuantiserPlan) -> tuple[float, ...]:
-    """Return the ranges of a first round, one per float tensor: the clip."""
-    return (_rounded_up(terms.clip),) * len(layout.floats)
+    """Return the ranges of a first round, one per float tensor.
+
+    `headroom` times the root mean square of an update as long as the clip, or the clip itself where
+    that is less: no value of an update is greater.
+    """
+    return (_rounded_up(_first_range(layout.elements, terms)),) * len(layout.floats)
 
 
 def next_ranges(
@@ -78,15 +83,20 @@ def estimate(layout: VectorLayout, terms: QuantiserPlan, sites: int) -> Estimate
     packing = Packing(terms.lanes, sites)
     words = layout.words - layout.integers_at + packing.words(layout.elements)
     step = 2 * terms.headroom / packing.top
+    first = 2 * _first_range(layout.elements, terms) / packing.top
     return Estimate(
         words=words,
         bytes=_WORD_SIZE * words,
         value_bits=packing.value_bits,
-        first_step=2 * terms.clip / packing.top,
-        first_error=2 * terms.clip / packing.top / math.sqrt(6 * sites),
+        first_step=first,
+        first_error=first / math.sqrt(6 * sites),
         step=step,
         error=step / math.sqrt(6 * sites),
     )
+
+
+def _first_range(elements: int, terms: QuantiserPlan) -> float:
+    return terms.clip * min(1.0, terms.headroom / math.sqrt(max(elements, 1)))
 
 
 def _rounded_up(value: float) -> float:

@@ -24,8 +24,11 @@ def totals_of(*tensors: tuple[float, int], updates: int = 4) -> Totals:
 
 
 def test_ranges_begin_at_the_clip() -> None:
-    assert first_ranges(LAYOUT, TERMS) == (10.0, 10.0)
-    third = first_ranges(LAYOUT, QuantiserPlan(clip=0.1))[0]
+    spread = 16 * 10 / math.sqrt(50_004)
+    assert first_ranges(LAYOUT, TERMS) == pytest.approx((spread, spread), rel=1e-6)
+    few = layout_of(SiteUpdate({"a": np.zeros(255)}))
+    assert first_ranges(few, TERMS) == (10.0,)
+    third = first_ranges(few, QuantiserPlan(clip=0.1))[0]
     assert third == np.float32(third) >= 0.1
 
 
@@ -100,9 +103,9 @@ def test_estimates_are_what_comes_of_it(lanes: int, sites: int) -> None:
     assert told.words == len(vectors[0])
     assert told.bytes == vectors[0].nbytes
     assert told.value_bits == layout.packing.value_bits
-    assert told.first_step == 2e5 / layout.packing.top
+    assert told.first_step == pytest.approx(32e5 / math.sqrt(20_000) / layout.packing.top)
     assert told.step == 32 / layout.packing.top
-    assert told.first_error == pytest.approx(told.error * 1e5 / 16, rel=1e-9)
+    assert told.first_error == pytest.approx(told.error * 1e5 / math.sqrt(20_000), rel=1e-9)
     error = np.std(means["x"] - xs.mean(axis=0)) / 0.25
     assert error == pytest.approx(told.error, rel=0.05)
 
