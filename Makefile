@@ -39,8 +39,8 @@ $(INSTALLED): pyproject.toml client_sdk/pyproject.toml constraints.txt
 	@touch $@
 
 .PHONY: demo
-demo: $(INSTALLED) ## train across four hospitals on this machine and compare (DEMO_ARGS=...)
-	@$(BIN)/python -m examples.demo $(DEMO_ARGS)
+demo: $(INSTALLED) ## train across four hospitals on this machine and compare (SECURE=1, DEMO_ARGS=...)
+	@$(BIN)/python -m examples.demo $(if $(SECURE),--secure) $(DEMO_ARGS)
 
 .PHONY: dev
 dev: $(INSTALLED) ## run the hub on http://127.0.0.1:8400, restarting when code changes (DEV_ARGS=...)

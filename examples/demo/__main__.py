@@ -3,6 +3,7 @@
     python -m examples.demo                 # everything, then stops everything
     python -m examples.demo --keep          # the hub and the sites stay up until Ctrl-C
     python -m examples.demo --rounds 5 --seed 3
+    python -m examples.demo --secure        # once more with secure aggregation
 
 The parts are the real ones, each a process of its own: a hub with Postgres, a broker and a
 worker, and four sites that know nothing of the hub but its address. Kill any of them with signal
@@ -41,6 +42,7 @@ class Choices:
     seed: int | None
     rounds: int | None
     keep: bool
+    secure: bool
 
 
 def main() -> int:
@@ -89,7 +91,8 @@ def _run(choices: Choices, places: Places, console: Console) -> int:
                 # Imports torch, which takes seconds: while the hub starts.
                 from examples.demo.scenario import Demo  # noqa: PLC0415
 
-                return Demo(places, port, plan, console, requests).run()
+                demo = Demo(places, port, plan, console, requests, secure=choices.secure)
+                return demo.run()
 
             completed = supervise(supervisor, requests, work, report=report)
             if choices.keep:
@@ -141,8 +144,10 @@ def _parse() -> Choices:
     parser.add_argument(
         "--work-dir", type=Path, default=Path(".hansa/demo"), help="default: .hansa/demo"
     )
-    given = parser.parse_args()
-    return Choices(work_dir=given.work_dir, seed=given.seed, rounds=given.rounds, keep=given.keep)
+    parser.add_argument(
+        "--secure", action="store_true", help="train once more with secure aggregation, and compare"
+    )
+    return Choices(**vars(parser.parse_args()))
 
 
 if __name__ == "__main__":

@@ -52,6 +52,11 @@ class Places:
         return self.root / "logs"
 
     @property
+    def secure_checkpoint(self) -> Path:
+        """Where the model of the secure run is put, if there is one."""
+        return self.root / "heart-secure.safetensors"
+
+    @property
     def checkpoint(self) -> Path:
         """The final model's file."""
         return self.root / "heart-final.safetensors"

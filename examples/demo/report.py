@@ -11,7 +11,8 @@ from examples.demo.places import ADMIN_EMAIL, HOST, HUB, PORT, Places, command, 
 from examples.heart_disease.compare import (
     FEDERATED,
     METRICS,
-    POOLED,
+    SECURE,
+    TOGETHER,
     Comparison,
     compare,
     comparison_table,
@@ -27,16 +28,20 @@ def show_comparison(console: Console, places: Places, plan: RunPlan) -> None:
     """Train the rivals, score the downloaded model and them on every hospital, and judge."""
     console.print("Each hospital's own model and the pooled one are trained now, to compare.\n")
     offline = Plan(plan.seed, plan.rounds, plan.training)
-    comparison = compare(places.hospitals, offline, load_tensors(places.checkpoint))
+    secure = load_tensors(places.secure_checkpoint) if places.secure_checkpoint.exists() else None
+    federated = load_tensors(places.checkpoint)
+    comparison = compare(places.hospitals, offline, federated, secure=secure)
     for metric in METRICS:
         console.print(comparison_table([comparison], metric))
         console.print()
     console.print(Text(reading(comparison), style="bold"))
+    if secure is not None:
+        console.print(Text(secure_reading(comparison), style="bold"))
 
 
 def reading(comparison: Comparison) -> str:
     """Return what the tables say in one sentence, and how far to trust it."""
-    alone = [model for model in comparison.scores if model not in {FEDERATED, POOLED}]
+    alone = [model for model in comparison.scores if model not in TOGETHER]
     ahead: list[str] = []
     behind: list[str] = []
     for metric, title in METRICS.items():
@@ -53,6 +58,16 @@ def reading(comparison: Comparison) -> str:
         f"Reading: on average over the hospitals the federated model is {said}. This is one "
         "split of few patients; examples/heart_disease/README.md has ten."
     )
+
+
+def secure_reading(comparison: Comparison) -> str:
+    """Return how far the secure run's model is from the plain one's."""
+    pairs = ", ".join(
+        f"{title} {comparison.mean(SECURE, metric):.4f} (plain "
+        f"{comparison.mean(FEDERATED, metric):.4f})"
+        for metric, title in METRICS.items()
+    )
+    return f"With secure aggregation, where the hub saw sums alone: {pairs}."
 
 
 def show_whereabouts(

@@ -13,6 +13,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 from rich.console import Console
 from rich.table import Table
@@ -38,7 +39,7 @@ from hansa.journal import store_tensors
 from hansa.trainer import load_trainer, parse_config
 from hansa.transport import RetryPolicy
 from hansa_core import wire
-from hansa_core.plans import RunPlan
+from hansa_core.plans import RunPlan, parse_plan
 from hansa_core.states import RunState
 
 PATIENCE = RetryPolicy(attempts=90, max_delay_seconds=2.0)  # about three minutes without a hub
@@ -55,6 +56,7 @@ class Demo:
     plan: RunPlan
     console: Console
     requests: Requests
+    secure: bool = False  # hold the run again with secure aggregation, and compare
 
     def run(self) -> bool:
         """Do everything; return whether the run completed.
@@ -63,36 +65,52 @@ class Demo:
             DemoError, HansaError: a step failed.
             StoppedError: the demo was asked to stop.
         """
-        started = time.monotonic()
         self._prepare_hospitals()
         self.requests.until(lambda: network.answers_ready(HOST, self.port))
         self._say(f"The hub answers at {self.address}.")
         with self._signed_in() as client:
             federation = self._federate(client)
             self._upload_first_model(client, federation)
-            run = client.create_run(federation, self.plan)
-            self._say(f"Run {run.name}: {self.plan.rounds} rounds of federated averaging.\n")
-            watched = progress.follow(
-                client,
-                federation,
-                run.id,
-                console=self.console,
-                pause=self.requests.pause,
-                restarts=progress.Restarts(self.places.logs / f"{HUB}.log"),
-            )
-            seconds = time.monotonic() - started
-            self._say(f"\nThe run is {watched.state} after {seconds:.0f} s.\n")
-            if watched.state is not RunState.COMPLETED:
-                self._say(f"{watched.state_reason}", style="red")
+            first = client.model(federation, self.plan.model).latest_checkpoint_id
+            plain = self._train(client, federation, self.plan, first)
+            if plain is None:
                 return False
-            checkpoint = client.download_checkpoint(
-                federation, watched.latest_checkpoint_id, self.places.checkpoint
-            )
+            checkpoint = client.download_checkpoint(federation, plain, self.places.checkpoint)
+            self.places.secure_checkpoint.unlink(missing_ok=True)
+            if self.secure:
+                secured = self._train(client, federation, _secured(self.plan), first)
+                if secured is None:
+                    return False
+                client.download_checkpoint(federation, secured, self.places.secure_checkpoint)
         report.show_comparison(self.console, self.places, self.plan)
         report.show_whereabouts(
             self.console, self.places, self.port, federation, digest=checkpoint.digest
         )
         return True
+
+    def _train(
+        self, client: HansaClient, federation: str, plan: RunPlan, base: UUID | None
+    ) -> UUID | None:
+        """Run a plan and show how it goes; return its last checkpoint, None if it failed."""
+        started = time.monotonic()
+        run = client.create_run(federation, plan, checkpoint_id=base)
+        how = "federated averaging"
+        if plan.secure is not None:
+            how += ", securely summed: the hub learns sums over hospitals alone"
+        self._say(f"Run {run.name}: {plan.rounds} rounds of {how}.\n")
+        watched = progress.follow(
+            client,
+            federation,
+            run.id,
+            console=self.console,
+            pause=self.requests.pause,
+            restarts=progress.Restarts(self.places.logs / f"{HUB}.log"),
+        )
+        self._say(f"\nThe run is {watched.state} after {time.monotonic() - started:.0f} s.\n")
+        if watched.state is RunState.COMPLETED:
+            return watched.latest_checkpoint_id
+        self._say(f"{watched.state_reason}", style="red")
+        return None
 
     @property
     def address(self) -> str:
@@ -195,3 +213,9 @@ class Demo:
 
     def _say(self, text: str, style: str = "") -> None:
         self.console.print(Text(text, style=style), soft_wrap=True)
+
+
+def _secured(plan: RunPlan) -> RunPlan:
+    """Return the same plan with secure aggregation."""
+    document = plan.model_dump(mode="json", exclude_defaults=True)
+    return parse_plan({**document, "name": f"{plan.name}-secure", "secure": {}})

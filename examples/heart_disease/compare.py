@@ -25,7 +25,8 @@ from hansa.trainer import Tensors, TrainContext, parse_config
 
 PLAN = Path(__file__).parent / "plan.toml"
 METRICS = {"accuracy": "accuracy", "roc_auc": "ROC AUC", "loss": "log loss"}
-FEDERATED, POOLED = "federated", "pooled"
+FEDERATED, SECURE, POOLED = "federated", "securely summed", "pooled"
+TOGETHER = frozenset({FEDERATED, SECURE, POOLED})
 
 # Two healthy Swiss patients are held out: an AUC over two moves by whole tenths from split to
 # split. It is shown, and the mean leaves it out.
@@ -79,9 +80,16 @@ def evaluate(tensors: Tensors, root: Path, site: str, plan: Plan) -> Mapping[str
     return result.metrics
 
 
-def compare(root: Path, plan: Plan, federated: Tensors) -> Comparison:
-    """Train the rivals of `federated` and score all of them on every hospital."""
+def compare(
+    root: Path, plan: Plan, federated: Tensors, *, secure: Tensors | None = None
+) -> Comparison:
+    """Train the rivals of `federated` and score all of them on every hospital.
+
+    `secure`: the same federated, with secure aggregation.
+    """
     models = {FEDERATED: federated}
+    if secure is not None:
+        models[SECURE] = secure
     models |= {f"{site} alone": train_alone(root, site, plan) for site in SITES}
     models |= {POOLED: train_pooled(root, plan)}
     return Comparison(
@@ -138,7 +146,7 @@ def _study(seeds: Sequence[int], plan: Plan) -> list[Comparison]:
 
 def _wins(comparisons: Sequence[Comparison], metric: str) -> str:
     sign = -1 if metric == "loss" else 1
-    alone = [model for model in comparisons[0].scores if model not in {FEDERATED, POOLED}]
+    alone = [model for model in comparisons[0].scores if model not in TOGETHER]
     margins = [
         min(sign * (c.mean(FEDERATED, metric) - c.mean(model, metric)) for model in alone)
         for c in comparisons
