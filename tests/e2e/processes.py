@@ -148,6 +148,7 @@ class Site:
     folder: Path
     env: Mapping[str, str]
     process: subprocess.Popen[bytes] | None = None
+    trainer: str = TRAINER
 
     @property
     def state_dir(self) -> Path:
@@ -164,7 +165,7 @@ class Site:
 
     def start(self) -> None:
         """Run `hansa site run`."""
-        argv = (str(BIN / "hansa"), "site", "run", "--trainer", TRAINER)
+        argv = (str(BIN / "hansa"), "site", "run", "--trainer", self.trainer)
         self.process = spawn(
             (*argv, "--state-dir", str(self.state_dir)), self.log, clean_env(**self.env)
         )
