@@ -27,7 +27,7 @@ from hansa_core.chunks import CONTENT_DIGEST, SHUFFLED, Checksum, ChunkPlan
 from hansa_core.codecs import shuffle
 from hansa_core.problems import ChunkError, CoreError
 
-MEMORY_BYTES = 32 * 2**20  # of chunks on their way, in this process
+MEMORY_BYTES = 64 * 2**20  # of chunks on their way, in this process
 SPILL_BYTES = 256 * 2**10  # of a chunk that goes to a file, before it does
 
 ResultT = TypeVar("ResultT")

@@ -41,11 +41,11 @@ from app.storage.uploads import (
     Upload,
     UploadKey,
 )
+from app.storage.writeback import begin_writeback
 from hansa_core.chunks import ChunkPlan
 
 READ_BYTES = 2**18  # at once, when an upload is checked: stays in the processor's cache
 BATCH_PIECES = 512  # written by one call: half of what the kernel takes
-FLUSH_BYTES = 64 * 2**20  # checked between two flushes, so that the last one has little to do
 
 _HEAD = struct.Struct("<8sQQ")  # magic, size, chunk_bytes
 _MAGIC = b"hansaup1"
@@ -219,6 +219,7 @@ class _FolderUpload:
             data = os.open(self.path / "data", os.O_WRONLY | os.O_CLOEXEC)
             try:
                 offset = start + _write_all(data, pieces, start)
+                begin_writeback(data, start, offset - start)
             finally:
                 os.close(data)
             if offset != stop:
@@ -277,7 +278,6 @@ class _FolderReader:
         self._plan = plan
         self._publish = publish
         self._buffer = memoryview(bytearray(min(READ_BYTES, plan.chunk_bytes)))
-        self._unflushed = 0  # bytes read since the last flush
 
     def take(self, index: int) -> Iterator[memoryview]:
         """Read a chunk."""
@@ -291,11 +291,6 @@ class _FolderReader:
                     f"an upload of {self._plan.size} bytes gave {got} of {len(piece)} at {offset}"
                 )
             yield piece
-        self._unflushed += stop - start
-        if self._unflushed >= FLUSH_BYTES:
-            self._unflushed = 0
-            with disk_errors("flush an upload"):
-                os.fdatasync(self._file.fileno())
 
     def publish(self, digest: str) -> None:
         """Give `data` its name as an artifact."""

@@ -15,8 +15,10 @@ from types import TracebackType
 from typing import Self
 
 from app.domain.errors import StorageFullError, StorageUnavailableError
+from app.storage.writeback import begin_writeback
 
 CHECK_ROOM_BYTES = 64 * 2**20  # written between two looks at what is free
+WRITEBACK_BYTES = 4 * 2**20  # written before they are sent on to the disk
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -24,7 +26,10 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class BlobWriter:
     """Takes a blob's bytes in order, then publishes or forgets them. Aborts unless committed."""
 
-    __slots__ = ("_checked", "_discard", "_file", "_folder", "_min_free", "_publish", "size")
+    __slots__ = (
+        *("_checked", "_discard", "_file", "_folder", "_min_free", "_publish", "_sent_on"),
+        "size",
+    )
 
     def __init__(
         self,
@@ -47,6 +52,7 @@ class BlobWriter:
         self._discard = discard
         self._min_free = min_free_bytes
         self._checked = 0  # bytes written when we last looked at what is free
+        self._sent_on = 0  # bytes on their way to the disk
         self.size = 0  # bytes written so far
 
     def write(self, chunk: bytes | bytearray | memoryview) -> None:
@@ -65,6 +71,9 @@ class BlobWriter:
                 written = self._file.write(rest)
                 self.size += written
                 rest = rest[written:]
+        if self.size - self._sent_on >= WRITEBACK_BYTES:
+            begin_writeback(self._file.fileno(), self._sent_on, self.size - self._sent_on)
+            self._sent_on = self.size
 
     def commit(self, digest: str) -> None:
         """Publish the blob under `digest`, durable on return; a no-op if it is there already.

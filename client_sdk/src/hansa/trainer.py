@@ -26,12 +26,14 @@ from numpy.typing import NDArray
 from pydantic import JsonValue, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from hansa.differences import differences
 from hansa.errors import HansaError
 from hansa_core.corrections import LocalTerm
-from hansa_core.dtypes import BFLOAT16, DType, bf16_to_f32, dtype_of, f32_to_bf16
+from hansa_core.dtypes import dtype_of
+from hansa_core.layouts import Layout
 from hansa_core.local_work import Scalar
 from hansa_core.plans import problems_of
-from hansa_core.problems import TensorFormatError
+from hansa_core.tensors import Sink, write_header
 
 ConfigT = TypeVar("ConfigT")
 
@@ -252,20 +254,42 @@ def delta(
         TensorsError: with every name, shape or dtype that differs, every dtype that no update
             carries, every value that is not finite and every integer overflow.
     """
-    problems = [f"{name}: not in the global model" for name in local if name not in global_]
     deltas: dict[str, NDArray[Any]] = {}
-    for name, base in global_.items():
-        if name not in local:
-            problems.append(f"{name}: missing from the local weights")
-            continue
-        problem = _mismatch(local[name], base)
-        if problem is None and (names is None or name in names):
-            deltas[name], problem = _subtract(local[name], base)
+    problems: list[str] = []
+    for name, difference, problem in differences(local, global_, names):
         if problem is not None:
             problems.append(f"{name}: {problem}")
+        elif difference is not None:
+            deltas[name] = difference
+    _require_none(problems)
+    return deltas
+
+
+def write_delta(local: Tensors, global_: Tensors, layout: Layout, sink: Sink) -> int:
+    """Write the canonical file of local minus global, as `delta` has it, to `sink`.
+
+    Of the tensors of `layout`, which are the global model's; one difference at a time is in memory.
+    Returns the file's size in bytes. What went to `sink` is of no use where it raises.
+
+    Raises:
+        TensorsError: as `delta` does.
+    """
+    ordered = {tensor.name: global_[tensor.name] for tensor in layout.tensors}
+    problems: list[str] = []
+    size = write_header(layout, sink)
+    for name, difference, problem in differences(local, {**ordered, **global_}, ordered.keys()):
+        if problem is not None:
+            problems.append(f"{name}: {problem}")
+        elif difference is not None and difference.size:
+            flat = np.ascontiguousarray(difference, dtype_of(difference).numpy).reshape(-1)
+            sink(flat.view(np.uint8).data)
+    _require_none(problems)
+    return size
+
+
+def _require_none(problems: list[str]) -> None:
     if problems:
         raise TensorsError("cannot take the delta:" + "".join(f"\n  {line}" for line in problems))
-    return deltas
 
 
 def _within_training(problems: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -274,47 +298,6 @@ def _within_training(problems: list[tuple[str, str]]) -> list[tuple[str, str]]:
         ("training" if path == "body" else f"training.{path}", message)
         for path, message in problems
     ]
-
-
-def _mismatch(local: NDArray[Any], base: NDArray[Any]) -> str | None:
-    if local.dtype != base.dtype:
-        return f"local dtype {local.dtype}, global dtype {base.dtype}"
-    if local.shape != base.shape:
-        return f"local shape {local.shape}, global shape {base.shape}"
-    try:
-        dtype_of(base)
-    except TensorFormatError as error:
-        return str(error)
-    return None
-
-
-def _subtract(local: NDArray[Any], base: NDArray[Any]) -> tuple[NDArray[Any], str | None]:
-    dtype = dtype_of(base)
-    if not dtype.is_float:
-        return _subtract_integers(local, base, dtype)
-    if dtype is DType.BF16:
-        local, base = bf16_to_f32(local), bf16_to_f32(base)
-    with np.errstate(over="ignore", invalid="ignore"):  # reported below, by name
-        difference = np.asarray(np.subtract(local, base))
-    bad = int(np.count_nonzero(~np.isfinite(difference)))
-    if bad:
-        return difference, f"{bad} of {difference.size} values are not finite"
-    if dtype is DType.BF16:
-        return f32_to_bf16(difference).view(BFLOAT16), None
-    return difference, None
-
-
-def _subtract_integers(
-    local: NDArray[Any], base: NDArray[Any], dtype: DType
-) -> tuple[NDArray[Any], str | None]:
-    if dtype in {DType.U8, DType.BOOL}:
-        changed = int(np.count_nonzero(local != base))
-        wanted = f"{changed} of {base.size} values changed, and {base.dtype} has no negatives"
-        return np.zeros_like(base), wanted if changed else None
-    difference = np.asarray(np.subtract(local, base))
-    # Two's complement wraps: the sign then disagrees with the comparison.
-    wraps = bool(np.any((difference < 0) != (local < base)))
-    return difference, f"the difference overflows {base.dtype}" if wraps else None
 
 
 def _field_names(config_type: type[Any]) -> set[str]:

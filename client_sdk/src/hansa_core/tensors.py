@@ -50,6 +50,8 @@ __all__ = [
     "parse_header",
     "read_header",
     "read_tensors",
+    "view_tensors",
+    "write_header",
     "write_tensors",
 ]
 
@@ -195,12 +197,21 @@ def write_tensors(
     Raises TensorFormatError before the first byte if an array cannot be carried.
     """
     layout = Layout.of(tensors)
-    header = encode_header(layout, metadata)
-    sink(memoryview(header))
+    size = write_header(layout, sink, metadata)
     for tensor in layout.tensors:
         if tensor.size:
             array = np.ascontiguousarray(tensors[tensor.name], dtype=tensor.dtype.numpy)
             sink(array.reshape(-1).view(np.uint8).data)
+    return size
+
+
+def write_header(layout: Layout, sink: Sink, metadata: Mapping[str, str] | None = None) -> int:
+    """Write the canonical header alone; return the size in bytes of the file that it begins.
+
+    The elements follow, tensor by tensor in the layout's order. Raises TensorFormatError.
+    """
+    header = encode_header(layout, metadata)
+    sink(memoryview(header))
     return len(header) + layout.size
 
 
@@ -220,18 +231,31 @@ def read_tensors(read: ReadAt, size: int) -> dict[str, NDArray[Any]]:
     any tensor is allocated, if the header describes a file of another size.
     """
     header = read_header(read)
-    if header.file_size != size:
-        raise TensorFormatError(
-            f"the file has {size} bytes, its header describes {header.file_size}"
-        )
+    _require_size(header, size)
     tensors: dict[str, NDArray[Any]] = {}
     for spec in header.specs:
         raw = np.empty(spec.size, np.uint8)
         if spec.size:
             read(raw.data, header.size + spec.start)
-        if spec.dtype is DType.BOOL and raw.max(initial=0) > 1:
-            raise TensorFormatError(f"tensor {spec.name!r} holds a byte above 1, wanted BOOL")
-        tensors[spec.name] = raw.view(spec.dtype.numpy).reshape(spec.shape)
+        tensors[spec.name] = _shaped(spec, raw)
+    return tensors
+
+
+def view_tensors(file: memoryview) -> dict[str, NDArray[Any]]:
+    """Return the tensors of a file as read-only arrays over its bytes, without a copy.
+
+    One that does not lie at a multiple of its item size, as in every file that we write, is copied.
+    Raises TensorFormatError as `read_tensors` does.
+    """
+    header = parse_header(bytes(file[: header_size(bytes(file[:_LENGTH_SIZE]))]))
+    _require_size(header, file.nbytes)
+    tensors: dict[str, NDArray[Any]] = {}
+    for spec in header.specs:
+        start = header.size + spec.start
+        raw = np.asarray(file[start : start + spec.size])
+        array = _shaped(spec, raw if start % spec.dtype.itemsize == 0 else raw.copy())
+        array.flags.writeable = False
+        tensors[spec.name] = array
     return tensors
 
 
@@ -248,6 +272,20 @@ def bytes_reader(data: bytes | bytearray | memoryview) -> ReadAt:
         buffer[:] = piece
 
     return read
+
+
+def _require_size(header: Header, size: int) -> None:
+    if header.file_size != size:
+        raise TensorFormatError(
+            f"the file has {size} bytes, its header describes {header.file_size}"
+        )
+
+
+def _shaped(spec: TensorSpec, raw: NDArray[np.uint8]) -> NDArray[Any]:
+    """Return a tensor's bytes as its array. Raises TensorFormatError."""
+    if spec.dtype is DType.BOOL and raw.max(initial=0) > 1:
+        raise TensorFormatError(f"tensor {spec.name!r} holds a byte above 1, wanted BOOL")
+    return raw.view(spec.dtype.numpy).reshape(spec.shape)
 
 
 def _check_metadata(value: object) -> dict[str, str]:

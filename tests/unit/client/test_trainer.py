@@ -26,8 +26,11 @@ from hansa.trainer import (
     derive_seed,
     load_trainer,
     parse_config,
+    write_delta,
 )
 from hansa_core.dtypes import BFLOAT16, bf16_to_f32, f32_to_bf16
+from hansa_core.layouts import Layout
+from hansa_core.tensors import write_tensors
 
 TRAINER_SOURCE = """
 class Config:
@@ -274,6 +277,35 @@ def test_a_delta_of_some_tensors_only_looks_at_the_shape_of_others() -> None:
     with pytest.raises(TensorsError) as caught:
         delta({"a": ones, "c": np.ones(3, np.float32)}, base, {"a"})
     assert [line.split(":")[0].strip() for line in str(caught.value).splitlines()[1:]] == ["b", "c"]
+
+
+def test_a_written_delta_is_the_file_of_the_delta() -> None:
+    rng = np.random.default_rng(5)
+    local: dict[str, NDArray[Any]] = {
+        "transposed": rng.normal(size=(3, 4)).astype("<f4").T,
+        "wide": rng.normal(size=5),
+        "bits": f32_to_bf16(rng.normal(size=7).astype("<f4")).view(BFLOAT16),
+        "count": np.array(7, "<i8"),
+        "empty": np.zeros((0, 2), "<f4"),
+        "kept": np.ones(3, "<f4"),
+    }
+    base = {name: np.zeros_like(array) for name, array in local.items()}
+    names = [name for name in base if name != "kept"]
+    file, wanted = bytearray(), bytearray()
+    layout = Layout.of({name: base[name] for name in names})
+    assert write_delta(local, base, layout, file.extend) == len(file)
+    write_tensors(delta(local, base, names), wanted.extend)
+    assert file == wanted
+
+
+def test_a_delta_that_cannot_be_written_names_everything_at_once() -> None:
+    ones, wrong = np.ones(2, np.float32), np.full(2, np.nan, np.float32)
+    base = {"a": ones, "b": ones, "c": ones}
+    layout = Layout.of({"a": ones, "b": ones})
+    with pytest.raises(TensorsError) as caught:
+        write_delta({"a": wrong, "b": wrong, "c": np.ones(3)}, base, layout, bytearray().extend)
+    lines = str(caught.value).splitlines()[1:]
+    assert [line.split(":")[0].strip() for line in lines] == ["a", "b", "c"]
 
 
 def test_inputs_of_a_delta_stay_as_they_are() -> None:

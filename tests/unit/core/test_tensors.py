@@ -17,6 +17,7 @@ from hansa_core.tensors import (
     header_size,
     parse_header,
     read_tensors,
+    view_tensors,
     write_tensors,
 )
 
@@ -248,3 +249,34 @@ def test_integers_round_half_to_even_and_saturate(
     out = np.empty_like(raw)
     add_saturating(raw, np.array(addend), dtype, out)
     assert out.view(dtype.numpy).astype(np.int64).tolist() == total
+
+
+def test_a_view_has_what_is_read_without_a_copy() -> None:
+    tensors: dict[str, NDArray[Any]] = {
+        "w": np.arange(6, dtype="<f4").reshape(2, 3),
+        "mask": np.array([True, False]),
+        "empty": np.zeros((0, 3), "<f8"),
+    }
+    file = bytearray(encode(tensors))
+    viewed = view_tensors(memoryview(file).toreadonly())
+    assert list(viewed) == list(read_tensors(bytes_reader(file), len(file)))
+    for name, array in tensors.items():
+        np.testing.assert_array_equal(viewed[name], array)
+        assert viewed[name].dtype == array.dtype
+        assert not viewed[name].flags.writeable
+    assert np.shares_memory(viewed["w"], np.frombuffer(file, np.uint8))
+
+
+def test_a_view_copies_what_is_not_aligned() -> None:
+    text = '{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
+    head = framed(text + " " * (-len(text) % 4 + 1))
+    array = view_tensors(memoryview(head + np.array([1, 2], "<f4").tobytes()))["w"]
+    assert array.tolist() == [1, 2]
+    assert array.flags.aligned
+    assert not array.flags.writeable
+
+
+@pytest.mark.parametrize("file", [b"", b"\0" * 7, encode({"w": np.ones(2, "<f4")})[:-1]])
+def test_a_view_of_a_file_cut_short_is_refused(file: bytes) -> None:
+    with pytest.raises(TensorFormatError):
+        view_tensors(memoryview(file))

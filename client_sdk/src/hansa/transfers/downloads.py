@@ -1,5 +1,8 @@
 """Files from the hub: small ones in one request, large ones by several ranges at once.
 
+Over a link that turns out fast, what is left of a large one comes as one range: there each request
+costs more than it gains, and a file that was damaged is soon fetched anew.
+
 Invariants: a file appears under its name only with the size and SHA-256 it should have; what an
 earlier process left, or a cut, is gone on from; every byte is hashed once, in order, while later
 ones are still on their way.
@@ -11,6 +14,7 @@ ones are still on their way.
 import hashlib
 import os
 import struct
+import time
 from http import HTTPStatus
 from pathlib import Path
 from typing import Self
@@ -38,10 +42,12 @@ from hansa_core.chunks import (
     Checksum,
     ChunkPlan,
     plan_chunks,
+    ranges_of,
 )
 from hansa_core.problems import ChunkError
 
 LONGEST_RANGES = 4  # times the usual chunk
+FAST_LINK = 12.5e6  # bytes per second from which on what is left comes as one range
 MOST_DAMAGES = 5  # of one chunk, one after the other: then it is not chance
 
 _HEAD = struct.Struct("<8sQQ")  # magic, size, chunk_bytes
@@ -75,7 +81,7 @@ def download_file(
         if size > chosen.chunk_bytes:
             plan = plan_chunks(size, _range_bytes(size, chosen))
             fetching = _Fetching(
-                transport, path, digest, plan, chosen, on_bytes, direct=not last_chance
+                transport, path, digest, plan, chosen, on_bytes, last_chance=last_chance
             )
             with _Parts(part_path, map_path, plan) as parts:
                 try:
@@ -170,7 +176,7 @@ class _Fetching:
         options: TransferOptions,
         on_bytes: OnBytes | None,
         *,
-        direct: bool,
+        last_chance: bool,
     ) -> None:
         self._transport = transport
         self._path = path
@@ -179,9 +185,11 @@ class _Fetching:
         self._plan = plan
         self._options = options
         self._on_bytes = on_bytes
-        self._direct = direct and options.direct
+        self._direct = options.direct and not last_chance
+        self._careful = last_chance  # every chunk with its checksum
         self._address: str | None = None  # of the store, once the hub named it
         self._course = Course(options.download)
+        self._rate = 0.0  # bytes per second of the last request
         self._hash = hashlib.sha256()
         self._hashed = 0  # chunks, from the first one on
         self._buffer = memoryview(bytearray(min(READ_BYTES, plan.chunk_bytes)))
@@ -194,18 +202,33 @@ class _Fetching:
             left = sum(self._plan.length(index) for index in missing)
             self._course = Course(self._options.download, done=self._plan.size - left)
             try:
-                run_lanes(
-                    self._course,
-                    missing,
-                    lambda index: self._fetch_chunk(parts, index),
-                    lanes=self._options.in_flight,
-                    watch=lambda: self._watch(parts),
-                )
+                self._run_lanes(parts, [range(index, index + 1) for index in missing[:1]])
+                self._run_lanes(parts, self._cut(missing[1:]))
             except RetryableError as error:
                 attempt = 1 if sum(parts.chart) > self._plan.count - len(missing) else attempt + 1
                 self._transport.pause(attempt, error)
             else:
                 return self._hash.hexdigest()
+
+    def _run_lanes(self, parts: _Parts, runs: list[range]) -> None:
+        run_lanes(
+            self._course,
+            runs,
+            lambda run: self._fetch_run(parts, run),
+            lanes=self._options.in_flight,
+            watch=lambda: self._watch(parts),
+        )
+
+    def _cut(self, missing: list[int]) -> list[range]:
+        """Return what each of the next requests asks for, as runs of chunks."""
+        # Who takes bytes slower than they come has buffers full of them to lose by a cut.
+        bound = self._options.download.rate is not None
+        if self._rate < FAST_LINK or bound or self._careful:
+            return [range(index, index + 1) for index in missing]
+        absent = bytearray(self._plan.count)
+        for index in missing:
+            absent[index] = 1
+        return [range(start, stop) for start, stop in ranges_of(absent)]
 
     def _watch(self, parts: _Parts) -> bool:
         """Hash the next chunk, if it is there, and tell how far the download is."""
@@ -222,13 +245,17 @@ class _Fetching:
         self._hashed += 1
         return True
 
-    def _fetch_chunk(self, parts: _Parts, index: int) -> None:
-        """Fetch one chunk. For a lane."""
+    def _span(self, run: range) -> tuple[int, int]:
+        return self._plan.span(run[0])[0], self._plan.span(run[-1])[1]
+
+    def _fetch_run(self, parts: _Parts, run: range) -> None:
+        """Fetch a run of chunks by one request. For a lane."""
         for attempt in range(1, MOST_DAMAGES + 1):
             got = Counted(self._course)
+            began = time.monotonic()
             try:
-                if not self._fetch_direct(parts, index, got):
-                    self._fetch_from_hub(parts, index, got)
+                if not self._fetch_direct(parts, run, got):
+                    self._fetch_from_hub(parts, run, got)
             except ChunkError as error:
                 got.take_back()
                 if attempt == MOST_DAMAGES:
@@ -237,42 +264,44 @@ class _Fetching:
                 got.take_back()
                 raise
             else:
-                parts.mark(index)
+                start, stop = self._span(run)
+                self._rate = (stop - start) / max(time.monotonic() - began, 1e-6)
                 return
 
-    def _fetch_from_hub(self, parts: _Parts, index: int, got: "Counted") -> None:
-        start, stop = self._plan.span(index)
+    def _fetch_from_hub(self, parts: _Parts, run: range, got: "Counted") -> None:
+        start, stop = self._span(run)
         headers = {
             "Accept": "application/octet-stream",
             "Accept-Encoding": "identity",
             "Range": f"bytes={start}-{stop - 1}",
             "If-Range": self._etag,
-            WANT_CONTENT_DIGEST: f"{DIGEST_KEY}=1",
         }
+        if len(run) == 1:
+            headers[WANT_CONTENT_DIGEST] = f"{DIGEST_KEY}=1"
         if self._direct:
             headers[FOLLOW] = STORE
         with self._transport.exchange_bulk(
             "GET", self._path, headers=headers, redirects=self._direct
         ) as response:
             if response.status != HTTPStatus.TEMPORARY_REDIRECT:
-                self._take(response, parts, index, got)
+                self._take(response, parts, run, got)
                 return
             response.read(MAX_JSON)
             self._address = response.headers.get("Location") or ""
-        if not self._fetch_direct(parts, index, got):
+        if not self._fetch_direct(parts, run, got):
             raise RetryableError(f"{self._what}: the hub's store cannot be used from here")
 
-    def _fetch_direct(self, parts: _Parts, index: int, got: "Counted") -> bool:
-        """Fetch a chunk from the store; False where that cannot be."""
+    def _fetch_direct(self, parts: _Parts, run: range, got: "Counted") -> bool:
+        """Fetch a run from the store; False where that cannot be."""
         address = self._address
         if not self._direct or not address:
             return False
-        start, stop = self._plan.span(index)
+        start, stop = self._span(run)
         headers = {"Range": f"bytes={start}-{stop - 1}"}
         client, hub = self._transport.bulk, self._transport.url
         try:
             with at_store(client, hub, "GET", address, headers=headers) as response:
-                self._take(response, parts, index, got)
+                self._take(response, parts, run, got)
         except UnreachableError:
             self._direct = False  # it may be out of reach from here; the hub is not
             raise
@@ -281,9 +310,13 @@ class _Fetching:
             return False
         return True
 
-    def _take(self, response: BulkResponse, parts: _Parts, index: int, got: Counted) -> None:
-        """Write a chunk's bytes as they come. Raises ChunkError, _NoRangesError, HansaError."""
-        start, stop = self._plan.span(index)
+    def _take(self, response: BulkResponse, parts: _Parts, run: range, got: Counted) -> None:
+        """Write a run's bytes as they come. Raises ChunkError, _NoRangesError, HansaError.
+
+        Of several chunks each is marked once it is there; of one, its checksum is looked at first.
+        """
+        start, stop = self._span(run)
+        what = f"chunk {run[0]}" if len(run) == 1 else f"chunks {run[0]}-{run[-1]}"
         if response.status != HTTPStatus.PARTIAL_CONTENT:
             raise _NoRangesError
         served = response.headers.get("Content-Range") or ""
@@ -291,21 +324,29 @@ class _Fetching:
             raise BadAnswerError(
                 f"{self._what}: got the range {served[:80]!r}, wanted {start}-{stop - 1}"
             )
-        checksum = Checksum()
-        offset = start
+        checksum = Checksum() if len(run) == 1 else None
+        offset, index = start, run[0]
         for piece in response.pieces():
             self._course.pass_on(len(piece))
             if offset + len(piece) > stop:
-                raise BadAnswerError(f"{self._what}: chunk {index} goes on after {stop - start}")
+                raise BadAnswerError(f"{self._what}: {what} goes on after {stop - start} bytes")
             parts.write(piece, offset)
-            checksum.update(piece)
             offset += len(piece)
             got.add(len(piece))
+            if checksum is not None:
+                checksum.update(piece)
+                continue
+            while index < run.stop and offset >= self._plan.span(index)[1]:
+                parts.mark(index)
+                got.keep(self._plan.length(index))
+                index += 1
         if offset != stop:
-            raise RetryableError(f"{self._what}: chunk {index} ended after {offset - start} bytes")
-        told = response.headers.get(CONTENT_DIGEST)
-        if told is not None:
-            checksum.require(told, f"chunk {index}")
+            raise RetryableError(f"{self._what}: {what} ended after {offset - start} bytes")
+        if checksum is not None:
+            told = response.headers.get(CONTENT_DIGEST)
+            if told is not None:
+                checksum.require(told, what)
+            parts.mark(index)
 
 
 def _write_at(handle: int, piece: bytes | memoryview, offset: int) -> None:

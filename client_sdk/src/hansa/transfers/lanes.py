@@ -8,8 +8,11 @@ nothing but watch, so that a signal reaches it, and call back.
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
 
 from hansa.transfers.throttles import Throttle
+
+IndexT = TypeVar("IndexT")  # of a chunk, or of a run of them
 
 LOOK_SECONDS = 0.1  # between two looks of the caller
 JOIN_SECONDS = 2.0  # for threads that were told to stop
@@ -61,8 +64,12 @@ class Counted:
         self._size += size
         self._course.count(size)
 
+    def keep(self, size: int) -> None:
+        """Leave `size` of the bytes in the count for good: they do not go again."""
+        self._size -= size
+
     def take_back(self) -> None:
-        """Take all back."""
+        """Take all back but those kept."""
         self.settle(0)
 
     def settle(self, size: int) -> None:
@@ -73,8 +80,8 @@ class Counted:
 
 def run_lanes(
     course: Course,
-    indices: Iterable[int],
-    work: Callable[[int], None],
+    indices: Iterable[IndexT],
+    work: Callable[[IndexT], None],
     *,
     lanes: int,
     watch: Callable[[], bool],
@@ -108,10 +115,10 @@ def run_lanes(
             raise failure
 
 
-class _Queue:
+class _Queue(Generic[IndexT]):
     """What is left to do, and what went wrong."""
 
-    def __init__(self, indices: Iterable[int], work: Callable[[int], None]) -> None:
+    def __init__(self, indices: Iterable[IndexT], work: Callable[[IndexT], None]) -> None:
         self.left = deque(indices)
         self.failures: list[BaseException] = []
         self.changed = threading.Event()
