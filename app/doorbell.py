@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 log = structlog.get_logger()
 
 STEP_RUN: Final = "hansa.step_run"
+AGREE_ROUND: Final = "hansa.agree_round"
 AGGREGATE_ROUND: Final = "hansa.aggregate_round"
 AGGREGATE_PART: Final = "hansa.aggregate_part"
 SWEEP: Final = "hansa.sweep"

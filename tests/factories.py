@@ -19,9 +19,10 @@ from pydantic_core import to_jsonable_python
 from app.db import artifacts as artifact_rows
 from app.domain.clock import utc_now
 from app.domain.errors import UnusableUpdatesError
-from app.doorbell import AGGREGATE_ROUND, STEP_RUN, Job
+from app.doorbell import AGGREGATE_ROUND, AGREE_ROUND, STEP_RUN, Job
 from app.services import aggregation, enrollment, federations, invitations, rounds, sites
 from app.services.principals import SitePrincipal
+from app.services.secure import driving, signing
 from app.services.transactions import Transactions, Tx
 from app.settings import Settings
 from app.storage import open_artifacts
@@ -34,6 +35,7 @@ from tests.tensors import BASE, Tensors, decode, digest_of, encode
 LEFT_OUT = {"groups", "scalars", "parts"}  # of a manifest where they are empty
 ONLINE_FOR = timedelta(seconds=120)
 LEASE_FOR = timedelta(seconds=60)
+WHOLE = 2**40  # bytes: no sum is split
 AGGREGATION_LEASE = timedelta(seconds=30)
 
 
@@ -321,7 +323,11 @@ def work_off(federation: Federation, *, now: datetime | None = None) -> None:
             queue = deque(Job(STEP_RUN, run_id) for run_id in rounds.due(tx, now=now or utc_now()))
         while queue:
             job = queue.popleft()
-            steps = {STEP_RUN: step_run, AGGREGATE_ROUND: aggregate_round}
+            steps = {
+                STEP_RUN: step_run,
+                AGREE_ROUND: agree_round,
+                AGGREGATE_ROUND: aggregate_round,
+            }
             done = steps[job.task](federation, job.subject, now=now)
             queue.extend(job for tx in done for job in tx.jobs)
             moved = moved or any(tx.events for tx in done)
@@ -334,6 +340,18 @@ def step_run(federation: Federation, run_id: UUID, *, now: datetime | None = Non
     return [tx]
 
 
+def agree_round(federation: Federation, round_id: UUID, *, now: datetime | None = None) -> list[Tx]:
+    """Do what the worker's task of that name does; return its transactions."""
+    with federation.transactions.begin("lease") as tx:
+        leased = signing.lease(tx, round_id, now=now or utc_now(), duration=AGGREGATION_LEASE)
+    if leased is None:
+        return []
+    found = signing.agree(leased, federation.artifacts)
+    with federation.transactions.begin("propose") as tx:
+        rounds.propose(tx, leased, found, now=now or utc_now(), online_for=ONLINE_FOR)
+    return [tx]
+
+
 def aggregate_round(
     federation: Federation, round_id: UUID, *, now: datetime | None = None
 ) -> list[Tx]:
@@ -342,6 +360,17 @@ def aggregate_round(
     if leased is None:
         return []
     try:
+        if leased.secure is not None:
+            opened = driving.advance(
+                federation.transactions,
+                federation.artifacts,
+                leased,
+                part_bytes=WHOLE,
+                duration=AGGREGATION_LEASE,
+            )
+            if opened is None:
+                return []
+            leased = opened
         made = aggregation.aggregate(leased, federation.artifacts)
     except UnusableUpdatesError as error:
         with federation.transactions.begin("fail_aggregation") as tx:

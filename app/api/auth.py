@@ -84,6 +84,21 @@ def current_site(
     return replace(site, address=address)
 
 
+def site_or_person(
+    person: PersonCredentials,
+    site: SiteCredentials,
+    transactions: TransactionsDep,
+    now: Now,
+) -> SitePrincipal | Principal:
+    """Return the active site or the person that asks. Raises as the two do."""
+    secret = _secret(site or person)
+    with transactions.reading() as tx:
+        try:
+            return enrollment.authenticate(tx, secret, now=now, allow_pending=False)
+        except NotAuthenticatedError:
+            return sessions.authenticate(tx, secret, now=now)
+
+
 def any_site(
     credentials: SiteCredentials, transactions: TransactionsDep, now: Now
 ) -> SitePrincipal:

@@ -11,6 +11,7 @@ from app.api.auth import (
     current_admin,
     current_person,
     current_site,
+    site_or_person,
 )
 from app.api.pagination import DEFAULT_LIMIT, MAX_CURSOR, MAX_LIMIT, PageRequest
 from app.api.resources import (
@@ -41,6 +42,7 @@ __all__ = [
     "PageParams",
     "Principal",
     "SettingsDep",
+    "SiteOrPerson",
     "SitePrincipal",
     "TakingsDep",
     "TransactionsDep",
@@ -50,6 +52,7 @@ CurrentPerson = Annotated[Principal, Depends(current_person)]
 CurrentAdmin = Annotated[Principal, Depends(current_admin)]
 Access = Annotated[Membership, Depends(access)]
 CurrentSite = Annotated[SitePrincipal, Depends(current_site)]
+SiteOrPerson = Annotated[SitePrincipal | Principal, Depends(site_or_person)]
 AnySite = Annotated[SitePrincipal, Depends(any_site)]
 
 

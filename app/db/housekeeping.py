@@ -7,7 +7,8 @@ from uuid import UUID
 from sqlalchemy import delete, func, literal, update
 from sqlalchemy.orm import Session
 
-from app.db.models import Round, Run, SiteChallenge, SiteToken, Task
+from app.db.models import Roster, Round, Run, SecureRound, SiteChallenge, SiteToken, Task
+from app.domain.secure import RosterState
 from hansa_core.states import RoundState, TaskState
 
 
@@ -39,6 +40,29 @@ def extend_rounds(session: Session, *, since: datetime, now: datetime) -> list[E
     return [ExtendedRound(*row) for row in session.execute(statement)]
 
 
+def extend_polls(session: Session, *, since: datetime, now: datetime) -> None:
+    """Move the ends of set-ups, signings and openings by what they lived of the time since."""
+    session.execute(
+        update(Roster)
+        .where(
+            Roster.state.in_((RosterState.GATHERING, RosterState.CONFIRMING)),
+            Round.id == Roster.round_id,
+            Round.state == RoundState.SETUP,
+        )
+        .values(expires_at=Roster.expires_at + (now - func.greatest(Roster.created_at, since)))
+        .execution_options(synchronize_session=False)
+    )
+    session.execute(
+        update(SecureRound)
+        .where(
+            Round.id == SecureRound.round_id,
+            Round.state.in_((RoundState.SIGNING, RoundState.OPENING)),
+        )
+        .values(expires_at=SecureRound.expires_at + literal(now - since))
+        .execution_options(synchronize_session=False)
+    )
+
+
 def extend_leases(
     session: Session, *, since: datetime, now: datetime, of_tasks: timedelta, of_rounds: timedelta
 ) -> None:
@@ -49,7 +73,7 @@ def extend_leases(
     gap = literal(now - since)
     for table, states, longest in (
         (Task, (TaskState.CLAIMED,), of_tasks),
-        (Round, (RoundState.AGGREGATING,), of_rounds),
+        (Round, (RoundState.SIGNING, RoundState.AGGREGATING), of_rounds),
     ):
         moved = func.least(table.lease_expires_at + gap, now + longest)
         session.execute(

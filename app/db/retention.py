@@ -10,7 +10,18 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, delete, exists, func, or_, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    true,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -25,6 +36,7 @@ from app.db.models import (
     ReceiptHold,
     Round,
     Run,
+    SecureRound,
     Task,
     Update,
     UpdatePart,
@@ -40,6 +52,7 @@ from app.domain.retention import (
 from hansa_core.states import RunState, TaskState
 
 ENDED = (RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED)
+_part = func.jsonb_each_text(SecureRound.summed_parts).table_valued("key", "value", name="part")
 UNFINISHED = (TaskState.OPEN, TaskState.CLAIMED)
 
 
@@ -74,7 +87,7 @@ def candidates(
     query = _kept(federation_id).where(Artifact.created_at <= before, Artifact.digest > after)
     if unreferenced:
         tables = (Update, UpdatePart, Checkpoint, CheckpointSlot)
-        query = query.where(*(~_named_by(table) for table in tables))
+        query = query.where(*(~_named_by(table) for table in tables), ~_named_by_secure())
     return _artifacts(session, query.order_by(Artifact.digest).limit(limit))
 
 
@@ -104,7 +117,14 @@ def facts(session: Session, federation_id: UUID, artifacts: tuple[ArtifactFacts,
                 .join(Update, Update.id == UpdatePart.update_id)
                 .join(Task, Task.id == Update.task_id)
                 .join(Round, Round.id == Task.round_id)
-                .where(UpdatePart.federation_id == federation_id, UpdatePart.digest.in_(digests))
+                .where(UpdatePart.federation_id == federation_id, UpdatePart.digest.in_(digests)),
+                *(
+                    select(named, Round.run_id, SecureRound.round_id)
+                    .join(Round, Round.id == SecureRound.round_id)
+                    .where(SecureRound.federation_id == federation_id, named.in_(digests))
+                    for named in (SecureRound.transcript, SecureRound.summed)
+                ),
+                _named_parts(federation_id, digests),
             )
         )
     )
@@ -220,7 +240,12 @@ def pin_round(session: Session, round_id: UUID) -> None:
     both = (row.base_checkpoint_id, row.checkpoint_id)
     checkpoints = select(Checkpoint.digest).where(Checkpoint.id.in_(both))
     slots = select(CheckpointSlot.digest).where(CheckpointSlot.checkpoint_id.in_(both))
-    named = updates.union_all(parts, checkpoints, slots)
+    sums = [
+        select(column).where(SecureRound.round_id == round_id, column.is_not(None))
+        for column in (SecureRound.transcript, SecureRound.summed)
+    ]
+    means = _with_parts(_part.c.value).where(SecureRound.round_id == round_id)
+    named = updates.union_all(parts, checkpoints, slots, *sums, means)
     owner = select(Run.federation_id).where(Run.id == row.run_id).scalar_subquery()
     query = select(Artifact.digest).where(
         Artifact.federation_id == owner, Artifact.digest.in_(named)
@@ -274,6 +299,30 @@ def _named_by(
 ) -> ColumnElement[bool]:
     return exists().where(
         table.federation_id == Artifact.federation_id, table.digest == Artifact.digest
+    )
+
+
+def _named_by_secure() -> ColumnElement[bool]:
+    """Tell whether a secure round's transcript, sum or part of one is the artifact."""
+    mine = SecureRound.federation_id == Artifact.federation_id
+    part = _with_parts(_part.c.value).where(mine, _part.c.value == Artifact.digest)
+    return or_(
+        exists().where(mine, SecureRound.transcript == Artifact.digest),
+        exists().where(mine, SecureRound.summed == Artifact.digest),
+        part.correlate(Artifact).exists(),
+    )
+
+
+def _with_parts(*columns: Any) -> Select[Any]:  # noqa: ANN401 -- columns of any type
+    """Return a query of secure rounds and the parts of their sums, one row a part."""
+    return select(*columns).select_from(SecureRound).join(_part, true())
+
+
+def _named_parts(federation_id: UUID, digests: Collection[str]) -> Select[Any]:
+    return (
+        _with_parts(_part.c.value, Round.run_id, SecureRound.round_id)
+        .join(Round, Round.id == SecureRound.round_id)
+        .where(SecureRound.federation_id == federation_id, _part.c.value.in_(digests))
     )
 
 

@@ -17,7 +17,14 @@ from app.db.models import Round, Run, Site, Task, Update
 from hansa_core.states import RoundKind, RoundState, RunState, SiteState, TaskState
 
 ALIVE = (RunState.QUEUED, RunState.RUNNING)
-OPEN_ROUNDS = (RoundState.COLLECTING, RoundState.AGGREGATING)
+OPEN_ROUNDS = (
+    RoundState.SETUP,
+    RoundState.COLLECTING,
+    RoundState.SIGNING,
+    RoundState.OPENING,
+    RoundState.AGGREGATING,
+)
+WAITING_FOR_DUTIES = (RoundState.SETUP, RoundState.SIGNING, RoundState.OPENING)
 UNFINISHED = (TaskState.OPEN, TaskState.CLAIMED)
 
 
@@ -53,7 +60,8 @@ def due_run_ids(session: Session, *, now: datetime, limit: int) -> Sequence[UUID
 
     That is: no open round; a round past its deadline, with all answers in or as many as it wants,
     or with too few sites left; an aggregation without a live lease; a task whose lease ran out, or
-    whose site may not take part any more; a buffered round, which may have sites to ask.
+    whose site may not take part any more; a buffered round, which may have sites to ask; a secure
+    round that waits for duties, whose polls end by the clock.
     """
     open_round = exists().where(Round.run_id == Run.id, Round.state.in_(OPEN_ROUNDS))
     collecting = (Round.run_id == Run.id) & (Round.state == RoundState.COLLECTING)
@@ -86,7 +94,11 @@ def due_run_ids(session: Session, *, now: datetime, limit: int) -> Sequence[UUID
     )
     hopeless = exists().where(collecting, left < Round.threshold)
     buffered = exists().where(collecting, Run.plan["buffer"].astext.is_not(None))
-    reasons = (~open_round, overdue, orphaned, silent, barred, all_in, full, hopeless, buffered)
+    dutiful = exists().where(Round.run_id == Run.id, Round.state.in_(WAITING_FOR_DUTIES))
+    reasons = (
+        *(~open_round, overdue, orphaned, silent, barred),
+        *(all_in, full, hopeless, buffered, dutiful),
+    )
     query = select(Run.id).where(Run.state.in_(ALIVE), or_(*reasons)).order_by(Run.id).limit(limit)
     return session.scalars(query).all()
 
@@ -152,7 +164,7 @@ def renew_round_lease(
         .where(
             Round.id == round_id,
             Round.lease_token == token,
-            Round.state == RoundState.AGGREGATING,
+            Round.state.in_((RoundState.SIGNING, RoundState.AGGREGATING)),
         )
         .values(lease_expires_at=expires_at)
         .returning(Round.id)

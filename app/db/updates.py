@@ -8,7 +8,7 @@ from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
 from app.db.models import Artifact, Round, Site, SiteKey, Task, Update, UpdatePart
-from hansa_core.states import RoundState
+from hansa_core.states import RoundState, TaskState
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,9 @@ def last_counted(
     query = (
         select(Update.task_id, Round.number)
         .join(Round, Round.id == Update.round_id)
+        .join(Task, Task.id == Update.task_id)
         .where(
+            Task.state == TaskState.DONE,  # else a secure sum went without it
             Round.run_id == run_id,
             Round.state == RoundState.COMPLETED,
             Update.site_id == site_id,

@@ -30,6 +30,7 @@ class AlertKind(StrEnum):
     RUN_FAILED = "run-failed"
     RUN_WAITING = "run-waiting"  # a run has too few sites to open a round
     AGGREGATION_RETRIED = "aggregation-retried"  # a worker died while it aggregated
+    SECURE_REFUSED = "secure-refused"  # a site's own checks refuse a step of a secure run
     STORE_UNAVAILABLE = "store-unavailable"  # the artifact store does not answer
     STORE_NEARLY_FULL = "store-nearly-full"
     CHANNEL_FAILING = "channel-failing"  # a webhook or e-mail cannot be delivered
@@ -50,6 +51,7 @@ TRAITS: Final[Mapping[AlertKind, Traits]] = {
     AlertKind.TASK_ABANDONED: Traits(Severity.WARNING, False, Action.RUN),
     AlertKind.RUN_FAILED: Traits(Severity.CRITICAL, False, Action.RUN),
     AlertKind.RUN_WAITING: Traits(Severity.WARNING, True, Action.RUN),
+    AlertKind.SECURE_REFUSED: Traits(Severity.CRITICAL, False, Action.RUN),
     AlertKind.AGGREGATION_RETRIED: Traits(Severity.WARNING, False, Action.RUN),
     AlertKind.STORE_UNAVAILABLE: Traits(Severity.CRITICAL, True, Action.GOVERN),
     AlertKind.STORE_NEARLY_FULL: Traits(Severity.WARNING, True, Action.GOVERN),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from app.domain.runs import NextRound
+from app.domain.runs import NextRound, secure_of
 from hansa_core.plans import CohortChoice, CohortPlan, HardwareFloor, RunPlan
 from hansa_core.states import RoundKind, SiteState
 
@@ -81,6 +81,11 @@ def choose_cohort(
     watching = frozenset(c.name for c in active if is_online(c.last_seen_at, online_for, now))
     if coming.kind is RoundKind.EVALUATE:
         asked = {site.name for site in online} if plan.evaluation.at_sites else set[str]()
+        if secure_of(plan, coming.kind) is not None:
+            if len(asked) >= coming.threshold:
+                return Cohort(frozenset(asked), None, evaluators=watching, excluded=tuple(excluded))
+            waiting = _waiting(len(asked), coming.threshold, absent, _pending(candidates), now)
+            return Cohort(frozenset(), waiting)
         if asked or watching:
             return Cohort(frozenset(asked) | watching, None, excluded=tuple(excluded))
         away = [*absent, *active] if plan.evaluation.at_sites else active

@@ -33,8 +33,17 @@ def describe_round(
     which = f"round {number} of {rounds}" if number <= rounds else "the final evaluation"
     asked = [part for part in parts if not part.evaluator]
     answered = sum(part.state is TaskState.DONE for part in asked)
-    if state is RoundState.AGGREGATING:
-        return f"{which}: combining {answered} updates"
+    match state:
+        case RoundState.SETUP:
+            return f"{which}: the sites agree on a roster"
+        case RoundState.SIGNING:
+            return f"{which}: the committee signs which of {answered} updates the sum is of"
+        case RoundState.OPENING:
+            return f"{which}: the committee opens the sum"
+        case RoundState.AGGREGATING:
+            return f"{which}: combining {answered} updates"
+        case _:
+            pass
     waiting = [_doing(part, now) for part in parts if part.state in _UNFINISHED]
     count = f"{which}: {answered} of {wanted or len(asked)} answers"
     return f"{count}, waiting for {first_names(waiting)}" if waiting else count

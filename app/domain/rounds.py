@@ -2,6 +2,7 @@
 
     train:     collecting -> aggregating -> completed   (or failed, cancelled)
     evaluate:  collecting ----------------> completed
+    secure:    setup -> collecting -> signing -> opening -> aggregating -> completed
 
 Any process may call `decide`, at any time and as often as it likes: the same facts give the
 same answer. Holding the row locks while acting on it is the part of app/services/rounds.py.
@@ -19,13 +20,22 @@ MAX_TASK_ATTEMPTS = 20  # leases one site may lose in one round before it is giv
 MAX_AGGREGATION_ATTEMPTS = 10  # leases workers may lose in one round
 
 _EXITS = {
+    RoundState.SETUP: {RoundState.COLLECTING, RoundState.FAILED, RoundState.CANCELLED},
     RoundState.COLLECTING: {
+        RoundState.SIGNING,
         RoundState.AGGREGATING,
         RoundState.COMPLETED,
         RoundState.FAILED,
         RoundState.CANCELLED,
     },
-    RoundState.AGGREGATING: {RoundState.COMPLETED, RoundState.FAILED, RoundState.CANCELLED},
+    RoundState.SIGNING: {RoundState.OPENING, RoundState.FAILED, RoundState.CANCELLED},
+    RoundState.OPENING: {RoundState.AGGREGATING, RoundState.FAILED, RoundState.CANCELLED},
+    RoundState.AGGREGATING: {
+        RoundState.OPENING,  # of the shares that came, some were wrong
+        RoundState.COMPLETED,
+        RoundState.FAILED,
+        RoundState.CANCELLED,
+    },
     RoundState.COMPLETED: set[RoundState](),
     RoundState.FAILED: set[RoundState](),
     RoundState.CANCELLED: set[RoundState](),
@@ -47,6 +57,7 @@ class RoundFacts:
     unfinished: int = 0  # buffered: tasks that sites still work on, of older rounds as well
     evaluating: int = 0  # evaluators beside a training round that have not answered
     buffered: bool = False
+    secure: bool = False  # the answers are masked: a committee opens their sum
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +92,15 @@ def decide(facts: RoundFacts, *, now: datetime) -> Decision | None:
         return None
     if facts.answered < facts.threshold:
         return _too_few(facts)
-    trained = facts.kind is RoundKind.TRAIN
-    return Decision(RoundState.AGGREGATING if trained else RoundState.COMPLETED)
+    return Decision(_after_collecting(facts))
+
+
+def _after_collecting(facts: RoundFacts) -> RoundState:
+    if facts.secure:
+        return RoundState.SIGNING
+    if facts.kind is RoundKind.TRAIN:
+        return RoundState.AGGREGATING
+    return RoundState.COMPLETED
 
 
 def _decide_buffered(facts: RoundFacts, *, now: datetime) -> Decision | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from app.domain.errors import IllegalTransitionError
 from hansa_core.plans import BudgetPlan, BufferPlan, EarlyStopping, RunPlan
+from hansa_core.secagg.plans import LEAST_SITES, SecurePlan
 from hansa_core.states import RoundKind, RunState
 
 _EXITS = {
@@ -59,6 +60,16 @@ def buffer_of(plan: RunPlan, kind: RoundKind) -> BufferPlan | None:
     return plan.buffer if kind is RoundKind.TRAIN else None
 
 
+def secure_of(plan: RunPlan, kind: RoundKind) -> SecurePlan | None:
+    """Return how rounds of this kind are summed securely; None: they are not.
+
+    An evaluation at the evaluators alone has nobody's numbers to hide.
+    """
+    if kind is RoundKind.EVALUATE and not plan.evaluation.at_sites:
+        return None
+    return plan.secure
+
+
 def next_round(
     plan: RunPlan, *, rounds_completed: int, evaluated: bool, stopped: bool = False
 ) -> NextRound | None:
@@ -73,13 +84,24 @@ def next_round(
             number=rounds_completed + 1,
             kind=RoundKind.TRAIN,
             evaluate=every > 0 and rounds_completed % every == 0,
-            threshold=plan.cohort.min_sites,
+            threshold=_least(plan, RoundKind.TRAIN, plan.cohort.min_sites),
         )
     if plan.evaluation.final and not evaluated:
         return NextRound(
-            number=rounds_completed + 1, kind=RoundKind.EVALUATE, evaluate=True, threshold=1
+            number=rounds_completed + 1,
+            kind=RoundKind.EVALUATE,
+            evaluate=True,
+            threshold=_least(plan, RoundKind.EVALUATE, 1),
         )
     return None
+
+
+def _least(plan: RunPlan, kind: RoundKind, wanted: int) -> int:
+    """Return the fewest answers that make a round: a sum of few would tell too much."""
+    secure = secure_of(plan, kind)
+    if secure is None:
+        return wanted
+    return max(wanted, LEAST_SITES, secure.min_survivors or 0)
 
 
 def spent_budget(plan: BudgetPlan, *, seconds: float, moved: int) -> str | None:

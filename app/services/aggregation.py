@@ -18,11 +18,14 @@ from app.domain.alerts import AlertKind
 from app.domain.errors import ArtifactMissingError, UnusableUpdatesError
 from app.domain.ids import new_id
 from app.domain.rounds import MAX_AGGREGATION_ATTEMPTS, Decision
+from app.doorbell import STEP_RUN
 from app.services import alerts
 from app.services.blob_sinks import FileSink
 from app.services.checkpoints import Blob, NewBlob, record_artifact
-from app.services.endings import close_round, fail_run
+from app.services.endings import close_round, end_short_round, fail_run
 from app.services.openings import go_on
+from app.services.secure import sums
+from app.services.secure.sums import SecureMean, Sum
 from app.services.transactions import Tx
 from app.storage.artifacts import READ_AHEAD_BYTES, Artifacts, BlobReader
 from hansa_core import wire
@@ -60,6 +63,8 @@ class AggregationLease:
     slots: Mapping[str, Blob]  # the server's, that go with the base; none at first
     population: int | None
     updates: tuple[WeightedUpdate, ...]  # by digest: an order that no arrival changes
+    participants: int | None = None  # whose updates these are; None: as many as there are
+    secure: Sum | None = None  # to be opened first: there are no updates before
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +115,8 @@ def describe(tx: Tx, run: Run, row: Round, *, token: UUID) -> AggregationLease:
     base = artifact_rows.find_checkpoint(tx.session, federation_id, row.base_checkpoint_id)
     assert base is not None
     sizes = artifact_rows.sizes(tx.session, federation_id, [base.digest])
+    to_open = None if plan.secure is None else sums.describe(tx, run, row, plan)
+    mean = None if plan.secure is None or to_open is not None else sums.mean_of(tx, row)
     return AggregationLease(
         round_id=row.id,
         run_id=run.id,
@@ -122,7 +129,9 @@ def describe(tx: Tx, run: Run, row: Round, *, token: UUID) -> AggregationLease:
             if slot.kind == plan.state_kind
         },
         population=row.population,
-        updates=_updates(tx, row, plan, federation_id),
+        updates=_chosen(tx, row, plan, federation_id, to_open, mean),
+        participants=None if mean is None else mean.survivors,
+        secure=to_open,
     )
 
 
@@ -138,7 +147,7 @@ def release(tx: Tx, held: AggregationLease, *, reason: str, not_before: datetime
 
     It counts as no attempt, however often and long it goes on; a sweep rings again `not_before`.
     """
-    locked = _lock_leased(tx, held)
+    locked = lock_leased(tx, held)
     if locked is None:
         return
     run, row = locked
@@ -212,6 +221,7 @@ def open_job_files(lease: AggregationLease, artifacts: Artifacts, stack: ExitSta
             ],
             slots={name: open_blob(slot) for name, slot in lease.slots.items()},
             population=lease.population,
+            participants=lease.participants,
             tensors=lease.plan.tensors,
             codec=lease.plan.codec,
         )
@@ -232,7 +242,7 @@ def complete(
     Raises:
         ArtifactPurgedError: the same bytes were once deleted; `retention.revive` them first.
     """
-    locked = _lock_leased(tx, lease)
+    locked = lock_leased(tx, lease)
     if locked is None:
         return False
     run, row = locked
@@ -273,10 +283,39 @@ def complete(
 
 
 def fail(tx: Tx, lease: AggregationLease, *, reason: str, now: datetime) -> None:
-    """End the round and its run: the same bytes would fail again."""
-    locked = _lock_leased(tx, lease)
-    if locked is not None:
-        fail_run(tx, *locked, reason=reason, now=now)
+    """End the round and its run: the same bytes would fail again.
+
+    A secure round whose sum cannot be opened is one that came to too few answers: it is burnt, and
+    may be held again.
+    """
+    locked = lock_leased(tx, lease)
+    if locked is None:
+        return
+    run, row = locked
+    if lease.secure is None:
+        fail_run(tx, run, row, reason=reason, now=now)
+        return
+    end_short_round(tx, run, row, f"the sum cannot be opened: {reason}", now=now)
+    tx.send(STEP_RUN, run.id)
+
+
+def _chosen(
+    tx: Tx,
+    row: Round,
+    plan: RunPlan,
+    federation_id: UUID,
+    to_open: Sum | None,
+    mean: SecureMean | None,
+) -> tuple[WeightedUpdate, ...]:
+    """Return the updates that make the checkpoint: of a secure round their mean, as one."""
+    if to_open is not None:
+        return ()
+    if mean is None:
+        return _updates(tx, row, plan, federation_id)
+    scalars = {scalar.value: 1.0 for scalar in plan.strategy.local_work().scalars}
+    return (
+        WeightedUpdate(mean.delta, num_examples=1, scale=1.0, scalars=scalars, parts=mean.parts),
+    )
 
 
 def _updates(tx: Tx, row: Round, plan: RunPlan, federation_id: UUID) -> tuple[WeightedUpdate, ...]:
@@ -305,7 +344,8 @@ def _updates(tx: Tx, row: Round, plan: RunPlan, federation_id: UUID) -> tuple[We
     return tuple(made)
 
 
-def _lock_leased(tx: Tx, lease: AggregationLease) -> tuple[Run, Round] | None:
+def lock_leased(tx: Tx, lease: AggregationLease) -> tuple[Run, Round] | None:
+    """Return the run and the round, locked, or None where the lease was lost."""
     run = rows.lock_run(tx.session, lease.run_id)
     row = rows.lock_round(tx.session, lease.round_id)
     if run is None or row is None or row.lease_token != lease.token:

@@ -25,6 +25,7 @@ from app.domain.ids import new_id
 from app.doorbell import STEP_RUN
 from app.services import tasks
 from app.services.principals import SitePrincipal
+from app.services.secure.work import bound_of_task, require_masked
 from app.services.transactions import Tx
 from hansa_core import wire
 from hansa_core.canonical import canonical_json
@@ -59,10 +60,15 @@ def submit_update(
             )
         return _receipt(task_id, known.digest, known.created_at), False
     tasks.require_held(context, signed.lease_token)
-    _require_about(context, RoundKind.TRAIN, manifest.model_dump(), site.id)
-    _require_signed(site, Purpose.UPDATE, payload, signed.signature)
     plan = RunPlan.model_validate(context.run.plan)
-    _require_complete(manifest, plan, context.task.groups)
+    bound = bound_of_task(tx, context, plan)
+    kind = RoundKind.TRAIN if bound is None else context.kind
+    _require_about(context, kind, manifest.model_dump(), site.id)
+    _require_signed(site, Purpose.UPDATE, payload, signed.signature)
+    if bound is None:
+        _require_complete(manifest, plan, context.task.groups)
+    else:
+        require_masked(manifest, plan, bound)
     _require_stored(tx, context, plan, None, manifest.digest, manifest.size)
     for name, part in manifest.parts.items():
         _require_stored(tx, context, plan, name, part.digest, part.size)
@@ -116,6 +122,10 @@ def submit_evaluation(
         return _receipt(task_id, digest, known.created_at), False
     tasks.require_held(context, signed.lease_token)
     _require_about(context, RoundKind.EVALUATE, report.model_dump(), site.id)
+    if bound_of_task(tx, context, RunPlan.model_validate(context.run.plan)) is not None:
+        raise InvalidRequestError(
+            f"task {task_id} is of a secure run: it takes a masked update, no report"
+        )
     _require_signed(site, Purpose.EVALUATION, payload, signed.signature)
     evaluation = Evaluation(
         id=new_id(),
@@ -162,6 +172,7 @@ def _require_complete(manifest: wire.UpdateManifest, plan: RunPlan, groups: list
         "scalars": (sorted(manifest.scalars), sorted(work.scalars)),
         "parts": (sorted(manifest.parts), sorted(work.parts)),
         "groups": (sorted(manifest.groups), sorted(groups)),
+        "secure_round": (sorted(filter(None, [manifest.secure_round])), list[str]()),
     }
     wrong = [
         f"its {name} are {', '.join(seen) or 'none'}, wanted {', '.join(wanted) or 'none'}"

@@ -4,11 +4,13 @@ from datetime import datetime
 
 from app.db import metrics as metric_rows
 from app.db import runs as rows
+from app.db import secure as secure_rows
 from app.db import tasks as task_rows
 from app.db.models import Round, Run
 from app.domain.alerts import AlertKind
 from app.domain.rounds import Decision, require_legal, weighted_means
 from app.domain.runs import require_legal as require_legal_run
+from app.domain.runs import spent_budget
 from app.services import alerts, receipts
 from app.services.fairness import watch_exclusions
 from app.services.transactions import Tx
@@ -31,6 +33,10 @@ def close_round(
         close_tasks(tx, run, row, TaskState.CANCELLED, str(decision.reason), now=now)
     elif plan.buffer is None or decision.state is not RoundState.COMPLETED:
         close_tasks(tx, run, row, TaskState.LATE, "the round closed without this site", now=now)
+    secure_rows.close_duties(
+        tx.session, row.id, reason=decision.reason or f"the round is {decision.state}", now=now
+    )
+    secure_rows.end_setup(tx.session, row.id)
     tx.session.flush()
     run.bytes_moved += task_rows.transferred(tx.session, row.id)
     if decision.state is RoundState.COMPLETED:
@@ -106,6 +112,24 @@ def rest_run(tx: Tx, run: Run, reason: str, *, now: datetime) -> None:
     tx.record("run.paused", federation_id=run.federation_id, run_id=run.id, reason=reason)
 
 
+def end_short_round(tx: Tx, run: Run, row: Round, reason: str, *, now: datetime) -> None:
+    """Close a round that has too few answers: hold it again, do without it, or fail the run."""
+    plan = RunPlan.model_validate(run.plan)
+    spent = spent_budget(plan.budget, seconds=active_seconds(run, now), moved=run.bytes_moved)
+    if spent is not None and row.kind == RoundKind.TRAIN:
+        close_round(tx, run, row, Decision(RoundState.CANCELLED, spent), now=now)
+        return
+    failures = task_rows.failures(tx.session, row.id)
+    named = "; ".join(f"{name}: {why}" for name, why in failures)
+    reason = f"{reason} ({named})" if named else reason
+    failed = rows.count_tries(tx.session, run.id, row.number)[1]
+    if row.kind == RoundKind.TRAIN and failed >= plan.cohort.retries:
+        fail_run(tx, run, row, reason=reason, now=now)
+        return
+    # Of an evaluation the trained model stands; a training round is held again.
+    close_round(tx, run, row, Decision(RoundState.FAILED, reason), now=now)
+
+
 def fail_run(tx: Tx, run: Run, row: Round, *, reason: str, now: datetime) -> None:
     """Fail a round and its run."""
     close_round(tx, run, row, Decision(RoundState.FAILED, reason), now=now)
@@ -123,6 +147,7 @@ def end_run(tx: Tx, run: Run, state: RunState, reason: str | None, *, now: datet
         reason=f"the run is {state}",
         now=now,
     )
+    secure_rows.end_rosters(tx.session, run.id)
     run.state = state
     run.state_reason = reason
     run.pausing = False
@@ -162,13 +187,14 @@ def _record_means(tx: Tx, plan: RunPlan, row: Round) -> None:
     if row.kind == RoundKind.TRAIN:
         measured.append(("train", row.number))
     central = set(plan.evaluation.evaluators)
+    summed = _summed_means(tx, row)
     for kind, number in measured:
         reports = metric_rows.of_sites(tx.session, row.run_id, kind=kind, round_number=number)
         at_sites = [report for report in reports if report.site_name not in central]
         means = weighted_means(
             (report.metric.name, report.metric.value, report.metric.num_examples)
             for report in at_sites or reports
-        )
+        ) | summed.get(kind, {})
         metric_rows.put(
             tx.session,
             [
@@ -184,3 +210,13 @@ def _record_means(tx: Tx, plan: RunPlan, row: Round) -> None:
                 for name, (value, num_examples) in means.items()
             ],
         )
+
+
+def _summed_means(tx: Tx, row: Round) -> dict[str, dict[str, tuple[float, int]]]:
+    """Return the means that a secure sum says, with their examples, by kind and name."""
+    secure = secure_rows.find_secure_round(tx.session, row.id)
+    means: dict[str, dict[str, tuple[float, int]]] = {}
+    for name, it in ((secure and secure.totals) or {"metrics": {}})["metrics"].items():
+        kind, _, metric = name.partition("/")
+        means.setdefault(kind, {})[metric] = (it["mean"], it["weight"])
+    return means

@@ -50,6 +50,7 @@ def note_sweep(tx: Tx, *, now: datetime, leases: Leases) -> timedelta:
             deadline_at=extended.deadline_at.isoformat(),
             reason="the hub was not at work for that long",
         )
+    rows.extend_polls(tx.session, since=before, now=now)
     rows.extend_leases(
         tx.session,
         since=before,

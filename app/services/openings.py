@@ -1,30 +1,37 @@
 """What a run does next: open a round, ask more sites, wait, rest or end. The run is locked."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from app.db import artifacts as artifact_rows
 from app.db import metrics as metric_rows
 from app.db import runs as rows
 from app.db import tasks as task_rows
-from app.db.models import Round, Run, Site, Task
-from app.domain.cohorts import Candidate, Cohort, Exclusion, Machine, choose_cohort
-from app.domain.deadlines import derive_seconds
+from app.db.models import Round, Run, Site
+from app.domain.cohorts import (
+    Candidate,
+    Cohort,
+    Exclusion,
+    Machine,
+    choose_cohort,
+    is_online,
+)
 from app.domain.ids import new_id
 from app.domain.runs import (
     NextRound,
     buffer_of,
     next_round,
     require_legal,
+    secure_of,
     spent_budget,
     stagnation,
 )
+from app.services.asking import ask, deadline_of
 from app.services.endings import active_seconds, end_run, rest_run
+from app.services.secure import collecting, setup
 from app.services.transactions import Tx
 from hansa_core.plans import CohortChoice, RunPlan
 from hansa_core.states import RoundKind, RoundState, RunState, SiteState, TaskState
 
-REMEMBERED_ROUNDS = 5  # what a deadline is derived from
 TRAINING_OVER = "training is over: the run evaluates what it has"
 
 
@@ -62,14 +69,17 @@ def go_on(tx: Tx, run: Run, *, now: datetime, online_for: timedelta) -> None:
         _stop_work(tx, run, TRAINING_OVER, number=coming.number, now=now)
     row = _open_round(tx, run, plan, coming, cohort, retry=held, now=now)
     buffer = buffer_of(plan, coming.kind)
-    if buffer is None:
-        _ask(tx, plan, row, [(sites[name], False, 1) for name in sorted(cohort.names)], now=now)
+    if secure_of(plan, coming.kind) is not None:
+        _begin_secure(tx, run, plan, row, cohort, sites, now=now, online_for=online_for)
+    elif buffer is None:
+        ask(tx, plan, row, [(sites[name], False, 1) for name in sorted(cohort.names)], now=now)
     else:
         stale = f"more than {buffer.max_staleness} rounds old: begin again from the newest"
         below = coming.number - buffer.max_staleness
         _stop_work(tx, run, stale, number=coming.number, now=now, below=below)
         refill(tx, run, plan, row, now=now, online_for=online_for)
-    _ask(tx, plan, row, [(sites[name], True, 1) for name in sorted(cohort.evaluators)], now=now)
+    if row.state == RoundState.COLLECTING:
+        ask(tx, plan, row, [(sites[name], True, 1) for name in sorted(cohort.evaluators)], now=now)
     tx.record(
         "round.opened",
         federation_id=run.federation_id,
@@ -80,6 +90,25 @@ def go_on(tx: Tx, run: Run, *, now: datetime, online_for: timedelta) -> None:
         sites=len(cohort.names | cohort.evaluators),
         deadline_at=row.deadline_at.isoformat(),
     )
+
+
+def ask_evaluators(
+    tx: Tx, run: Run, plan: RunPlan, row: Round, *, now: datetime, online_for: timedelta
+) -> None:
+    """Ask the sites with central test data, once a secure round has been set up."""
+    every = plan.evaluation.every
+    evaluates = every > 0 and (row.number - 1) % every == 0
+    if row.kind == RoundKind.TRAIN and not evaluates:
+        return
+    central = set(plan.evaluation.evaluators)
+    watching = [
+        site
+        for site in rows.candidates(tx.session, run.federation_id)
+        if site.name in central
+        and site.state == SiteState.ACTIVE
+        and is_online(site.last_seen_at, online_for, now)
+    ]
+    ask(tx, plan, row, [(site, True, 1) for site in watching], now=now)
 
 
 def refill(
@@ -119,7 +148,29 @@ def refill(
         and not asked.get(site.id, (0, False))[1]
     ]
     idle.sort(key=lambda pair: (pair[0], pair[1].name))  # who was asked least comes first
-    _ask(tx, plan, row, [(site, False, repeat + 1) for repeat, site in idle[:places]], now=now)
+    ask(tx, plan, row, [(site, False, repeat + 1) for repeat, site in idle[:places]], now=now)
+
+
+def _begin_secure(
+    tx: Tx,
+    run: Run,
+    plan: RunPlan,
+    row: Round,
+    cohort: Cohort,
+    sites: Mapping[str, Site],
+    *,
+    now: datetime,
+    online_for: timedelta,
+) -> None:
+    """Ask the cohort for masked updates, or first agree on a roster with all who are eligible."""
+    asked = [sites[name] for name in sorted(cohort.names)]
+    roster = setup.covering_roster(tx, run, plan, asked, now=now, online_for=online_for)
+    if roster is not None:
+        collecting.begin(tx, run, plan, row, roster, asked, now=now)
+        return
+    row.state = RoundState.SETUP
+    eligible = cohort.names | {it.site for it in cohort.excluded if it.drawn_against}
+    setup.begin(tx, run, plan, row, [sites[name] for name in sorted(eligible)], now=now)
 
 
 def _why_stop(tx: Tx, run: Run, plan: RunPlan, now: datetime) -> str | None:
@@ -197,7 +248,7 @@ def _open_round(
         population=len(cohort.names) + sum(it.drawn_against for it in cohort.excluded),
         excluded=[_exclusion(item) for item in cohort.excluded],
         evaluate=coming.evaluate and plan.evaluation.at_sites,
-        deadline_at=_deadline(tx, run, plan, coming.kind, len(cohort.names), now=now),
+        deadline_at=deadline_of(tx, run, plan, coming.kind, len(cohort.names), now=now),
         attempts=0,
         created_at=now,
     )
@@ -208,43 +259,6 @@ def _open_round(
 
 def _exclusion(item: Exclusion) -> dict[str, object]:
     return {"site": item.site, "reason": item.reason, "drawn_against": item.drawn_against}
-
-
-def _deadline(
-    tx: Tx, run: Run, plan: RunPlan, kind: RoundKind, sites: int, *, now: datetime
-) -> datetime:
-    """Return when the round closes whatever came; of training never after the time budget."""
-    seconds = plan.deadlines.round_seconds
-    if seconds is None:
-        past = rows.answer_seconds(
-            tx.session, run.id, after=run.rounds_completed - REMEMBERED_ROUNDS
-        )
-        size = artifact_rows.checkpoint_size(tx.session, run.latest_checkpoint_id)
-        seconds = derive_seconds(past, transfer_bytes=2 * size * sites)
-    if plan.budget.seconds is not None and kind is RoundKind.TRAIN:
-        seconds = min(seconds, max(0.0, plan.budget.seconds - active_seconds(run, now)))
-    return now + timedelta(seconds=seconds)
-
-
-def _ask(
-    tx: Tx, plan: RunPlan, row: Round, sites: list[tuple[Site, bool, int]], *, now: datetime
-) -> None:
-    """Open a task for each (site, evaluator, repeat)."""
-    tx.session.add_all(
-        Task(
-            id=new_id(),
-            round_id=row.id,
-            site_id=site.id,
-            evaluator=evaluator and row.kind == RoundKind.TRAIN,
-            repeat=repeat,
-            groups=plan.tensors.held_by(site.labels),
-            state=TaskState.OPEN,
-            attempts=0,
-            created_at=now,
-        )
-        for site, evaluator, repeat in sites
-    )
-    tx.ring(*(site.id for site, _, _ in sites))
 
 
 def _stop_work(

@@ -20,6 +20,7 @@ from app.db import runs as run_rows
 from app.db.models import Receipt, Round, Run
 from app.domain.errors import NotFoundError
 from app.domain.ids import new_id
+from app.services.secure.groups import bound_of, surviving_sites
 from app.services.transactions import Tx
 from hansa_core import receipts, wire
 from hansa_core.aggregation.staleness import staleness_scale
@@ -29,6 +30,7 @@ from hansa_core.problems import CanonicalizationError
 from hansa_core.signing import encode_base64, fingerprint
 from hansa_core.states import RoundKind, RoundState, RunState, TaskState
 
+LEFT_OUT = "its masks do not fit those of the others, or came too late for them"
 _DISTRIBUTIONS = {"hub": "hansa-hub", "hansa_core": "hansa", "numpy": "numpy"}
 
 
@@ -54,6 +56,7 @@ def issue_round(tx: Tx, run: Run, row: Round, *, now: datetime) -> str:
         excluded=_excluded(row.excluded),
         updates=_updates(tx, run, row),
         aggregate=_aggregate(tx, run, row),
+        secure=_secure(tx, run, row),
     )
     return _issue(tx, run, round_=account, end=None, round_row=row, now=now)
 
@@ -229,11 +232,14 @@ def _cohort(tx: Tx, row: Round) -> tuple[receipts.CohortEntry, ...]:
 
 def _updates(tx: Tx, run: Run, row: Round) -> tuple[receipts.ReceivedUpdate, ...]:
     buffer = RunPlan.model_validate(run.plan).buffer
-    used = row.checkpoint_id is not None and row.state == RoundState.COMPLETED
+    completed = row.checkpoint_id is not None and row.state == RoundState.COMPLETED
     because = row.state_reason or f"the round is {row.state}"
+    survivors = surviving_sites(tx, row)
     made: list[receipts.ReceivedUpdate] = []
     for item in rows.updates_in_round(tx.session, row.id):
         staleness = row.number - item.trained_in
+        used = completed and (survivors is None or item.site.id in survivors)
+        left_out = completed and not used
         made.append(
             receipts.ReceivedUpdate(
                 task_id=item.update.task_id,
@@ -247,7 +253,7 @@ def _updates(tx: Tx, run: Run, row: Round) -> tuple[receipts.ReceivedUpdate, ...
                 staleness=staleness,
                 weight=item.update.num_examples if used else None,
                 scale=staleness_scale(buffer, staleness) if used else None,
-                reason=None if used else because,
+                reason=None if used else LEFT_OUT if left_out else because,
             )
         )
     return tuple(made)
@@ -262,6 +268,34 @@ def _aggregate(tx: Tx, run: Run, row: Round) -> receipts.Aggregate | None:
         rule=strategy.rule_name(),
         checkpoint=_blob(blob),
         slots=_slots(tx, run, row.checkpoint_id),
+    )
+
+
+def _secure(tx: Tx, run: Run, row: Round) -> receipts.SecureAccount | None:
+    """Return how a secure round's sum was opened; None: the round is not secure, or was set up."""
+    bound = bound_of(tx, row.id)
+    if bound is None:
+        return None
+    secure = bound.row
+    named = [secure.transcript, secure.summed, *secure.summed_parts.values()]
+    digests = [digest for digest in named if digest is not None]
+    sizes = artifact_rows.sizes(tx.session, run.federation_id, digests)
+
+    def blob(digest: str | None) -> receipts.Blob | None:
+        return None if digest is None else receipts.Blob(digest=digest, size=sizes[digest])
+
+    return receipts.SecureAccount(
+        roster=bound.group.digest,
+        roster_version=bound.roster.version,
+        round=secure.digest,
+        participants=bound.header.participants,
+        survivors=bound.survivors,
+        transcript=blob(secure.transcript),
+        summed=blob(secure.summed),
+        summed_parts={
+            name: receipts.Blob(digest=digest, size=sizes[digest])
+            for name, digest in secure.summed_parts.items()
+        },
     )
 
 

@@ -10,6 +10,7 @@ from app.db.models import Round
 from app.db.tasks import AnsweredTask
 from app.domain.errors import NotFoundError
 from app.services import runs
+from app.services.secure.showing import show
 from app.services.transactions import Tx
 from hansa_core import wire
 from hansa_core.signing import encode_base64
@@ -41,7 +42,9 @@ def get_round(tx: Tx, federation_id: UUID, run_id: UUID, number: int) -> wire.Ro
         raise NotFoundError(f"run {run_id} has no round {number}")
     tasks = [_task_view(task) for task in rows.views_of_round(tx.session, row.id)]
     excluded = [wire.Exclusion.model_validate(item) for item in row.excluded]
-    return wire.RoundDetail(**_round_view(row).model_dump(), tasks=tasks, excluded=excluded)
+    return wire.RoundDetail(
+        **_round_view(row).model_dump(), tasks=tasks, excluded=excluded, secure=show(tx, row)
+    )
 
 
 def list_metrics(

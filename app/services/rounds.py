@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from app.db import runs as rows
+from app.db import secure as secure_rows
 from app.db import tasks as task_rows
 from app.db.models import Round, Run, Site, Task
 from app.domain.alerts import AlertKind
@@ -19,11 +20,13 @@ from app.domain.rounds import (
     decide,
     require_legal,
 )
-from app.domain.runs import buffer_of, spent_budget
+from app.domain.runs import buffer_of
 from app.doorbell import AGGREGATE_ROUND
 from app.services import alerts
-from app.services.endings import active_seconds, close_round, close_tasks, fail_run
-from app.services.openings import go_on, refill
+from app.services.endings import close_round, close_tasks, end_short_round, fail_run
+from app.services.openings import ask_evaluators, go_on, refill
+from app.services.secure import opening, setup, signing
+from app.services.secure.signing import Agreement, AgreementLease
 from app.services.transactions import Tx
 from hansa_core.plans import RunPlan
 from hansa_core.states import RoundKind, RoundState, TaskState
@@ -43,6 +46,8 @@ def step(tx: Tx, run_id: UUID, *, now: datetime, online_for: timedelta) -> None:
     match RoundState(current.state):
         case RoundState.COLLECTING:
             _step_collecting(tx, run, current, now=now, online_for=online_for)
+        case RoundState.SETUP | RoundState.SIGNING | RoundState.OPENING:
+            _step_secure(tx, run, current, now=now, online_for=online_for)
         case RoundState.AGGREGATING:
             _step_aggregating(tx, run, current, now=now)
         case RoundState.COMPLETED | RoundState.FAILED | RoundState.CANCELLED:
@@ -64,9 +69,10 @@ def _step_collecting(tx: Tx, run: Run, row: Round, *, now: datetime, online_for:
     if decision is None:
         return
     if decision.state is RoundState.FAILED:
-        _end_short_round(tx, run, plan, row, str(decision.reason), now=now)
-        if run.state in rows.ALIVE:
-            go_on(tx, run, now=now, online_for=online_for)
+        end_short(tx, run, row, decision, now=now, online_for=online_for)
+        return
+    if decision.state is RoundState.SIGNING:
+        signing.begin(tx, run, row, now=now)
         return
     if decision.state is RoundState.COMPLETED:
         close_round(tx, run, row, decision, now=now)
@@ -85,23 +91,41 @@ def _step_collecting(tx: Tx, run: Run, row: Round, *, now: datetime, online_for:
     tx.send(AGGREGATE_ROUND, row.id)
 
 
-def _end_short_round(
-    tx: Tx, run: Run, plan: RunPlan, row: Round, reason: str, *, now: datetime
+def _step_secure(tx: Tx, run: Run, row: Round, *, now: datetime, online_for: timedelta) -> None:
+    """Carry a set-up, the signing of survivors or an opening forward."""
+    plan = RunPlan.model_validate(run.plan)
+    match RoundState(row.state):
+        case RoundState.SETUP:
+            decision = setup.step(tx, run, plan, row, now=now)
+            if row.state == RoundState.COLLECTING:
+                ask_evaluators(tx, run, plan, row, now=now, online_for=online_for)
+        case RoundState.SIGNING:
+            decision = signing.step(tx, run, row, now=now)
+        case _:
+            decision = opening.step(tx, run, row, now=now)
+    if decision is not None:
+        end_short(tx, run, row, decision, now=now, online_for=online_for)
+
+
+def propose(
+    tx: Tx, lease: AgreementLease, found: Agreement, *, now: datetime, online_for: timedelta
 ) -> None:
-    """Close a round that has too few answers: hold it again, do without it, or fail the run."""
-    spent = spent_budget(plan.budget, seconds=active_seconds(run, now), moved=run.bytes_moved)
-    if spent is not None and row.kind == RoundKind.TRAIN:
-        close_round(tx, run, row, Decision(RoundState.CANCELLED, spent), now=now)
+    """Ask the committee to sign which updates the sum is of; end a round that has too few."""
+    proposed = signing.propose(tx, lease, found, now=now)
+    if proposed is None:
         return
-    failures = task_rows.failures(tx.session, row.id)
-    named = "; ".join(f"{name}: {why}" for name, why in failures)
-    reason = f"{reason} ({named})" if named else reason
-    failed = rows.count_tries(tx.session, run.id, row.number)[1]
-    if row.kind == RoundKind.TRAIN and failed >= plan.cohort.retries:
-        fail_run(tx, run, row, reason=reason, now=now)
-        return
-    # Of an evaluation the trained model stands; a training round is held again.
-    close_round(tx, run, row, Decision(RoundState.FAILED, reason), now=now)
+    run, row, decision = proposed
+    if decision is not None:
+        end_short(tx, run, row, decision, now=now, online_for=online_for)
+
+
+def end_short(
+    tx: Tx, run: Run, row: Round, decision: Decision, *, now: datetime, online_for: timedelta
+) -> None:
+    """End a round that cannot go on, and go on with the run if that is not its end too."""
+    end_short_round(tx, run, row, str(decision.reason), now=now)
+    if run.state in rows.ALIVE:
+        go_on(tx, run, now=now, online_for=online_for)
 
 
 def _step_aggregating(tx: Tx, run: Run, row: Round, *, now: datetime) -> None:
@@ -129,6 +153,7 @@ def _facts(tx: Tx, run: Run, row: Round, *, buffered: bool) -> RoundFacts:
         unfinished=len(task_rows.busy_sites(tx.session, run.id)) if buffered else 0,
         evaluating=counts.evaluating,
         buffered=buffered,
+        secure=secure_rows.find_secure_round(tx.session, row.id) is not None,
     )
 
 

@@ -20,10 +20,11 @@ from app.db import runs as run_rows
 from app.db.models import AggregationPart, Run
 from app.domain.errors import ArtifactMissingError, UnusableUpdatesError
 from app.domain.ids import new_id
-from app.doorbell import AGGREGATE_PART, AGGREGATE_ROUND
+from app.doorbell import AGGREGATE_PART, AGGREGATE_ROUND, STEP_RUN
 from app.services.aggregation import Aggregated, AggregationLease, describe, open_job_files
 from app.services.blob_sinks import FileSink
-from app.services.endings import fail_run
+from app.services.endings import end_short_round, fail_run
+from app.services.secure.summing import take_off_part
 from app.services.transactions import Tx
 from app.storage.artifacts import Artifacts, chunks
 from hansa_core.aggregation.jobs import Sinks, open_job, slot_names, summary, write_heads
@@ -42,6 +43,7 @@ from hansa_core.problems import CoreError
 from hansa_core.states import RoundState
 
 MAX_PART_ATTEMPTS = 5  # workers that may die over one part
+SUM_STAGE = -1  # of a secure round: the masks are taken off before anything is combined
 CHECKPOINT = ""  # its name among the files of a part; the others are slots
 NO_TENSORS = Layout(())  # of a part's file, which is a piece of a file of tensors
 
@@ -92,7 +94,7 @@ def parts_wanted(lease: AggregationLease, *, part_bytes: int) -> int:
 
 def progress_of(tx: Tx, round_id: UUID) -> Progress | None:
     """Return how far the round's parts are; None where there are none."""
-    found = rows.parts(tx.session, round_id)
+    found = [part for part in rows.parts(tx.session, round_id) if part.stage != SUM_STAGE]
     if not found:
         return None
     stages = [list(stage) for _, stage in groupby(found, key=lambda part: part.stage)]
@@ -165,7 +167,10 @@ def lease_part(tx: Tx, part_id: UUID, *, now: datetime, duration: timedelta) -> 
     held = part.lease_expires_at is not None and part.lease_expires_at > now
     if part.result is not None or held or row.state != RoundState.AGGREGATING:
         return None
-    progress = progress_of(tx, row.id)
+    if part.stage == SUM_STAGE:
+        progress: Progress | None = Progress(parts=part.count, done=(), open=0)
+    else:
+        progress = progress_of(tx, row.id)
     assert progress is not None
     if part.attempts >= MAX_PART_ATTEMPTS:
         tx.send(AGGREGATE_ROUND, row.id)
@@ -203,6 +208,12 @@ def make_part(held: PartLease, artifacts: Artifacts) -> Result:
         UnusableUpdatesError: the stored bytes cannot be combined.
         StorageUnavailableError: the store failed.
     """
+    if held.stage == SUM_STAGE:
+        assert held.job.secure is not None
+        part = take_off_part(
+            held.job.secure, artifacts, index=held.index, count=held.progress.parts
+        )
+        return {"summed": part}
     strategy = held.job.plan.strategy
     answers = held.progress.answers[: held.stage]
     with ExitStack() as stack:
@@ -257,8 +268,13 @@ def fail_part(tx: Tx, held: PartLease, *, reason: str, now: datetime) -> None:
     """End the round and its run: the same bytes would fail again."""
     run = run_rows.lock_run(tx.session, held.job.run_id)
     row = run_rows.lock_round(tx.session, held.job.round_id)
-    if run is not None and row is not None and row.state == RoundState.AGGREGATING:
+    if run is None or row is None or row.state != RoundState.AGGREGATING:
+        return
+    if held.stage != SUM_STAGE:
         fail_run(tx, run, row, reason=reason, now=now)
+        return
+    end_short_round(tx, run, row, f"the sum cannot be opened: {reason}", now=now)
+    tx.send(STEP_RUN, run.id)
 
 
 def assemble(
@@ -317,5 +333,6 @@ def forget(tx: Tx, round_id: UUID) -> list[str]:
     return [
         digest
         for result in rows.forget(tx.session, round_id)
-        for digest in result.get("files", {}).values()
+        for files in (result.get("files", {}), result.get("summed", {}))
+        for digest in files.values()
     ]

@@ -13,7 +13,7 @@ from uuid import UUID
 from app.db import artifacts as artifact_rows
 from app.db import tasks as rows
 from app.db import updates
-from app.db.models import Checkpoint, CheckpointSlot, Model, Run
+from app.db.models import Checkpoint, CheckpointSlot, Run
 from app.db.tasks import TaskContext
 from app.domain.errors import (
     LeaseLostError,
@@ -26,19 +26,18 @@ from app.domain.rounds import repeat_seed
 from app.doorbell import STEP_RUN
 from app.services import sites
 from app.services.checkpoints import Blob
+from app.services.layouts import update_layout
 from app.services.principals import SitePrincipal
+from app.services.secure import duties
+from app.services.secure.work import bound_of_task, masked_upload_layout, work_of
 from app.services.transactions import Tx
 from hansa_core import wire
-from hansa_core.aggregation.inputs import part_layout
 from hansa_core.codecs.plans import CodecPlan, ExactPlan
 from hansa_core.layouts import Layout
 from hansa_core.local_work import LocalWork
 from hansa_core.plans import RunPlan
 from hansa_core.states import RoundKind, TaskState
-from hansa_core.tensor_groups import TensorsPlan, partition
-
-LAYOUTS_KEPT = 64  # of models, parsed: 300 tensors take 7 ms
-_layouts: dict[UUID, Layout] = {}
+from hansa_core.tensor_groups import TensorsPlan
 
 MOST_FORKS = 64  # of forks of forks, looked through for what a site remembers
 HEARTBEATS_PER_LEASE = 4  # three may be lost before the lease runs out
@@ -79,6 +78,9 @@ def claim(
     """
     if sites.seen(tx, site.id, now, request.sdk_version, request.hardware, online_for=online_for):
         sites.wake_runs(tx, site.federation_id)
+    if wire.Feature.SECURE not in request.features:
+        want = f"this site's SDK {request.sdk_version or '(of no known version)'} is too old"
+        duties.refuse_for_want(tx, site, f"{want} for secure aggregation: upgrade it", now=now)
     context = rows.oldest_claimable(tx.session, site.id)
     if context is None:
         return None
@@ -162,7 +164,7 @@ def renew(
         expires_at=expires_at,
         progress=heartbeat.progress.model_dump(mode="json"),
     ):
-        return wire.HeartbeatReply(expires_at=expires_at)
+        return wire.HeartbeatReply(expires_at=expires_at, duties=duties.count(tx, site_id))
     context = rows.find_context(tx.session, task_id, site_id)
     if context is None:
         raise NotFoundError(f"this site has no task {task_id}")
@@ -214,9 +216,10 @@ def open_upload(
         raise NotFoundError(f"this site has no task {task_id}")
     if context.task.state != TaskState.DONE:  # an answered task takes the same bytes again
         require_held(context, lease_token)
-    if context.kind is not RoundKind.TRAIN:
-        raise UpdateRefusedError(f"task {task_id} is an evaluation: it takes metrics, no update")
     plan = RunPlan.model_validate(context.run.plan)
+    masked = bound_of_task(tx, context, plan) is not None
+    if context.kind is not RoundKind.TRAIN and not masked:
+        raise UpdateRefusedError(f"task {task_id} is an evaluation: it takes metrics, no update")
     return UploadTicket(
         context.run.federation_id, upload_layout(tx, context, plan, part), plan, part
     )
@@ -282,29 +285,10 @@ def upload_layout(tx: Tx, context: TaskContext, plan: RunPlan, part: str | None 
     Raises:
         UpdateRefusedError: updates of this run have no such part.
     """
-    layout = _model_layout(tx, context)
-    if plan.tensors != TensorsPlan():
-        layout = partition(layout, plan.tensors).upload_layout(context.task.groups)
-    if part is None:
-        return layout
-    if part not in plan.strategy.local_work().parts:
-        raise UpdateRefusedError(
-            f"updates of strategy {plan.strategy.name} have no part {part[:64]!r}"
-        )
-    return part_layout(layout)
-
-
-def _model_layout(tx: Tx, context: TaskContext) -> Layout:
-    """Return the layout of the task's model. It never changes, so few reads parse it."""
-    model_id = context.run.model_id
-    layout = _layouts.get(model_id)
-    if layout is None:
-        model = tx.session.get_one(Model, model_id)
-        layout = Layout.from_json(model.layout)
-        if len(_layouts) >= LAYOUTS_KEPT:
-            _layouts.clear()
-        _layouts[model_id] = layout
-    return layout
+    bound = bound_of_task(tx, context, plan)
+    if bound is not None:
+        return masked_upload_layout(tx, context, plan, bound, part)
+    return update_layout(tx, context.run, plan, context.task.groups, part)
 
 
 def _features(plan: RunPlan) -> set[str]:
@@ -316,11 +300,14 @@ def _features(plan: RunPlan) -> set[str]:
         needed.add(wire.Feature.TENSOR_GROUPS)
     if plan.encoding is not None:
         needed.add(wire.Feature.CODECS)
+    if plan.secure is not None:
+        needed.add(wire.Feature.SECURE)
     return needed
 
 
 def _beyond_training(tx: Tx, context: TaskContext, plan: RunPlan) -> dict[str, Any]:
     """Return the fields of a task that most plans leave as they are."""
+    bound = bound_of_task(tx, context, plan)
     return {
         "local_work": plan.strategy.local_work(),
         "slots": [
@@ -330,6 +317,7 @@ def _beyond_training(tx: Tx, context: TaskContext, plan: RunPlan) -> dict[str, A
         "tensors": plan.tensors,
         "groups": context.task.groups,
         "codec": plan.codec,
+        "secure": None if bound is None else work_of(bound),
         "follows": _follows(tx, context, plan),
     }
 

@@ -11,9 +11,17 @@ from uuid import UUID
 import structlog
 
 from app.domain.errors import ArtifactPurgedError, StorageUnavailableError, UnusableUpdatesError
-from app.doorbell import AGGREGATE_PART, AGGREGATE_ROUND, STEP_RUN, SWEEP, Job
+from app.doorbell import (
+    AGGREGATE_PART,
+    AGGREGATE_ROUND,
+    AGREE_ROUND,
+    STEP_RUN,
+    SWEEP,
+    Job,
+)
 from app.services import aggregation, housekeeping, retention, rounds, splitting
 from app.services.aggregation import Aggregated, AggregationLease
+from app.services.secure import driving, signing
 from worker.celery import celery_app
 from worker.leases import kept
 from worker.runtime import Runtime, runtime
@@ -37,9 +45,37 @@ def step_run(run_id: str) -> None:
             env.health.well_until = housekeeping.forgive_outage(tx, now=now, leases=env.leases)
     with env.transactions.begin("step_run") as tx:
         rounds.step(tx, UUID(run_id), now=now, online_for=env.online_for)
+        agreed = tx.take(AGREE_ROUND)
         decided = tx.take(AGGREGATE_ROUND)
+    for round_id in agreed:
+        agree_round(str(round_id))
     for round_id in decided:
         aggregate_round(str(round_id))
+
+
+@celery_app.task(name=AGREE_ROUND)
+def agree_round(round_id: str) -> None:
+    """Find out which masked updates of a round fit each other; ask the committee to sign that."""
+    env = runtime()
+    duration = env.aggregation_lease
+    with env.transactions.begin("lease_agreement") as tx:
+        lease = signing.lease(tx, UUID(round_id), now=env.transactions.now(), duration=duration)
+    if lease is None:
+        return  # done, closed, given up, or held by another worker
+
+    def renew() -> bool:
+        with env.transactions.begin("renew_agreement") as tx:
+            return signing.renew(tx, lease, now=env.transactions.now(), duration=duration)
+
+    try:
+        with kept(renew, duration=duration):
+            found = signing.agree(lease, env.artifacts)
+        with env.transactions.begin("propose_survivors") as tx:
+            rounds.propose(tx, lease, found, now=env.transactions.now(), online_for=env.online_for)
+    except StorageUnavailableError as error:
+        log.warning("agreement_delayed", round_id=round_id, error=str(error))
+        with env.transactions.begin("release_agreement") as tx:
+            signing.release(tx, lease, not_before=env.transactions.now() + STORE_RETRY)
 
 
 @celery_app.task(name=AGGREGATE_ROUND)
@@ -61,16 +97,12 @@ def aggregate_round(round_id: str) -> None:
         with env.transactions.begin("renew_aggregation") as tx:
             return aggregation.renew(tx, lease, now=env.transactions.now(), duration=duration)
 
-    wanted = splitting.parts_wanted(lease, part_bytes=env.settings.aggregation_part_bytes)
     try:
         with kept(renew, duration=duration):
-            made = (
-                aggregation.aggregate(lease, env.artifacts)
-                if wanted == 1
-                else _advance(env, lease, wanted)
-            )
-        if made is not None:
-            _complete(env, lease, made)
+            ready = lease if lease.secure is None else _open_sum(env, lease)
+            made = None if ready is None else _make(env, ready)
+        if ready is not None and made is not None:
+            _complete(env, ready, made)
     except UnusableUpdatesError as error:  # a retry would read the same bytes
         with env.transactions.begin("fail_aggregation") as tx:
             aggregation.fail(tx, lease, reason=str(error), now=env.transactions.now())
@@ -79,6 +111,20 @@ def aggregate_round(round_id: str) -> None:
         with env.transactions.begin("release_aggregation") as tx:
             not_before = env.transactions.now() + STORE_RETRY
             aggregation.release(tx, lease, reason=str(error), not_before=not_before)
+
+
+def _open_sum(env: Runtime, lease: AggregationLease) -> AggregationLease | None:
+    part_bytes, duration = env.settings.aggregation_part_bytes, env.aggregation_lease
+    return driving.advance(
+        env.transactions, env.artifacts, lease, part_bytes=part_bytes, duration=duration
+    )
+
+
+def _make(env: Runtime, lease: AggregationLease) -> Aggregated | None:
+    wanted = splitting.parts_wanted(lease, part_bytes=env.settings.aggregation_part_bytes)
+    if wanted == 1:
+        return aggregation.aggregate(lease, env.artifacts)
+    return _advance(env, lease, wanted)
 
 
 def _advance(env: Runtime, lease: AggregationLease, wanted: int) -> Aggregated | None:

@@ -37,6 +37,8 @@ from app.domain.errors import (
     UpdateRefusedError,
 )
 from app.services import answers, tasks
+from app.services.secure import duties
+from app.services.transactions import Tx
 from app.services.upload_terms import Terms
 from hansa_core import wire
 
@@ -46,6 +48,7 @@ router = APIRouter(
     responses=problems(NotAuthenticatedError, SiteNotActiveError, SiteRevokedError),
 )
 
+DUTIES = "X-Hansa-Duties"
 RETRY_AFTER = "1"  # seconds; a site that found nothing asks again, with its own jitter
 
 HOLDING = problems(NotFoundError, TaskClosedError, LeaseLostError)
@@ -68,6 +71,7 @@ ANSWERING = problems(
 )
 async def claim_task(
     body: wire.ClaimRequest,
+    response: Response,
     site: CurrentSite,
     transactions: TransactionsDep,
     bell: BellDep,
@@ -77,26 +81,34 @@ async def claim_task(
     """Lease the site's oldest unfinished task, waiting for one. Repeating renews the lease.
 
     A waiting claim costs no thread and no database connection: it sleeps on the doorbell and
-    looks into the database only before the wait and when rung.
+    looks into the database only before the wait and when rung. The header X-Hansa-Duties says how
+    many duties of secure runs wait for the site; a waiting claim ends when there are any.
     """
     lease_for = timedelta(seconds=settings.task_lease_seconds)
     online_for = timedelta(seconds=settings.site_online_seconds)
     seconds = min(wait_seconds, settings.claim_wait_seconds)
-    async for _ in bell.rings(site.id, seconds=seconds):
-        task = await transactions.run(
-            "claim_task",
-            lambda tx: tasks.claim(
-                tx,
-                site,
-                body,
-                now=transactions.clock.now(),
-                lease_for=lease_for,
-                online_for=online_for,
-            ),
+
+    def look(tx: Tx) -> tuple[wire.Task | None, int]:
+        task = tasks.claim(
+            tx,
+            site,
+            body,
+            now=transactions.clock.now(),
+            lease_for=lease_for,
+            online_for=online_for,
         )
+        return task, duties.count(tx, site.id)
+
+    waiting = 0
+    async for _ in bell.rings(site.id, seconds=seconds):
+        task, waiting = await transactions.run("claim_task", look)
         if task is not None:
+            response.headers[DUTIES] = str(waiting)
             return task
-    return Response(status_code=status.HTTP_204_NO_CONTENT, headers={"Retry-After": RETRY_AFTER})
+        if waiting:
+            break
+    headers = {"Retry-After": RETRY_AFTER, DUTIES: str(waiting)}
+    return Response(status_code=status.HTTP_204_NO_CONTENT, headers=headers)
 
 
 @router.post("/{task_id}/heartbeat", responses=problems(NotFoundError, LeaseLostError))

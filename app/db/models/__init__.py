@@ -19,6 +19,7 @@ from app.db.models.runs import (
     Update,
     UpdatePart,
 )
+from app.db.models.secure import Duty, Roster, SecureRound
 from app.db.models.sites import Site, SiteChallenge, SiteKey, SiteToken
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Channel",
     "Checkpoint",
     "CheckpointSlot",
+    "Duty",
     "Evaluation",
     "Event",
     "Federation",
@@ -42,8 +44,10 @@ __all__ = [
     "Model",
     "Receipt",
     "ReceiptHold",
+    "Roster",
     "Round",
     "Run",
+    "SecureRound",
     "Site",
     "SiteChallenge",
     "SiteKey",

@@ -62,7 +62,9 @@ class Round(Base):
             "uq_rounds_open",
             "run_id",
             unique=True,
-            postgresql_where=text("state IN ('collecting', 'aggregating')"),
+            postgresql_where=text(
+                "state IN ('setup', 'collecting', 'signing', 'opening', 'aggregating')"
+            ),
         ),
     )
 

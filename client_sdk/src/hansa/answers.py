@@ -68,3 +68,9 @@ def http_date(value: str | None) -> datetime | None:
     except (TypeError, ValueError):
         return None
     return date if date.tzinfo else date.replace(tzinfo=UTC)
+
+
+def count_of(value: str | None) -> int:
+    """Return a header that counts something; 0 when it is absent or unreadable."""
+    text = (value or "").strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0  # noqa: PLR2004

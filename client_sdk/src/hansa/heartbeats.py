@@ -25,11 +25,16 @@ class Heartbeats:
     """The heartbeats of one task, from entering to leaving the `with` block."""
 
     def __init__(
-        self, client: SiteClient, task: wire.Task, on_trouble: Callable[[HansaError], None]
+        self,
+        client: SiteClient,
+        task: wire.Task,
+        on_trouble: Callable[[HansaError], None],
+        on_duties: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
         self._task = task
         self._on_trouble = on_trouble
+        self._on_duties = on_duties  # told when the hub has duties for this site
         self._progress = wire.Progress(phase=TaskPhase.DOWNLOADING, fraction=0.0)
         self._closed = threading.Event()
         self._stop_reason: str | None = None
@@ -90,6 +95,8 @@ class Heartbeats:
                     self._lost = error if isinstance(error, TaskLostError) else None
                     self._stop_reason = str(error)
                 return
+            if reply.duties:
+                self._on_duties()
             if reply.stop:
                 self._stop_reason = reply.reason or "the hub asked to stop"
                 return

@@ -6,6 +6,8 @@
     lock           held by the one process that works in the folder
     tasks/ checkpoints/ slots/   the journal's (journal.py)
     memory/        what is remembered between rounds (memory.py)
+    secure/        keys and promises of secure runs (secure/journal.py)
+    peers.json     other sites' fingerprints (secure/peers.py)
 
 Invariants: the folder is 0700 and ours alone; the key exists on disk before the hub hears of it
 and never leaves it; every file here is replaced whole and flushed to disk.

@@ -15,10 +15,12 @@ same seed.
 Durability: the delta and its parts are written and renamed before the answer that names them, and
 all survive a killed process. They are not flushed to disk: a power cut may tear them, what is torn
 fails its check on reading, and the price is one more training. (The key and the enrolment are
-flushed: identity.py.)
+flushed: identity.py.) Answers of secure rounds are, since no update is masked twice for a round
+(secure/tasks.py): what is torn of them costs the round.
 """
 
 import hashlib
+import mmap
 import os
 import shutil
 from collections.abc import Callable, Collection, Generator, Mapping
@@ -31,13 +33,13 @@ from uuid import UUID
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hansa.files import write_whole
+from hansa.files import sync_folder, write_durably, write_whole
 from hansa.transfers.files import digest_file
 from hansa_core import wire
 from hansa_core.codecs.plans import ExactPlan
 from hansa_core.problems import TensorFormatError
 from hansa_core.states import RoundKind
-from hansa_core.tensors import ReadAt, Sink, read_tensors, write_tensors
+from hansa_core.tensors import ReadAt, Sink, read_tensors, view_tensors, write_tensors
 
 KEPT_CHECKPOINTS = 2
 MAX_ANSWER = 1 << 20  # bytes of an answer.json
@@ -54,8 +56,12 @@ class Answer(BaseModel):
 
     def is_for(self, task: wire.Task) -> bool:
         """Return whether this is an answer to `task` as the hub asks it now."""
-        said = self.manifest if task.kind is RoundKind.TRAIN else self.report
+        uploads = task.kind is RoundKind.TRAIN or task.secure is not None
+        said = self.manifest if uploads else self.report
         if said is None:
+            return False
+        bound = None if self.manifest is None else self.manifest.secure_round
+        if bound != (None if task.secure is None else task.secure.header.digest()):
             return False
         seen = (said.task_id, said.run_id, said.site_id, said.round_number, said.checkpoint_digest)
         return seen == (
@@ -101,25 +107,39 @@ class Journal:
             folder.mkdir(mode=0o700)
         return answer
 
-    def store_delta(self, task: wire.Task, write: Callable[[Sink], int]) -> StoredTensors:
+    def store_delta(
+        self, task: wire.Task, write: Callable[[Sink], int], *, durable: bool = False
+    ) -> StoredTensors:
         """Store what `write` gives as the delta of `task`, hashed on the way.
 
-        Raises what `write` raises.
+        `durable`: flushed to disk. Raises what `write` raises.
         """
-        return store_file(self.delta_path(task), write)
+        return store_file(self.delta_path(task), write, durable=durable)
 
     def store_part(
-        self, task: wire.Task, name: str, tensors: Mapping[str, NDArray[Any]]
+        self,
+        task: wire.Task,
+        name: str,
+        tensors: Mapping[str, NDArray[Any]],
+        *,
+        durable: bool = False,
     ) -> StoredTensors:
         """Write a file that goes with the delta, hashed on the way. Raises TensorFormatError."""
-        return store_tensors(self.part_path(task.id, name), tensors)
+        return store_tensors(self.part_path(task.id, name), tensors, durable=durable)
 
     def store_answer(self, task: wire.Task, answer: Answer) -> None:
-        """Record what was signed for `task`; from now on it is what will be sent."""
-        write_whole(
-            self._folder(task.id) / "answer.json",
-            answer.model_dump_json(exclude_none=True).encode(),
-        )
+        """Record what was signed for `task`; from now on it is what will be sent.
+
+        That of a secure round is flushed to disk, with all its files: there is no other.
+        """
+        path = self._folder(task.id) / "answer.json"
+        content = answer.model_dump_json(exclude_none=True).encode()
+        if task.secure is None:
+            write_whole(path, content)
+            return
+        write_durably(path, content)
+        for folder in (self._tasks, self._tasks.parent):
+            sync_folder(folder)
 
     def finish(self, task_id: UUID) -> None:
         """Forget a task that needs nothing any more."""
@@ -240,6 +260,23 @@ def load_tensors(path: Path) -> dict[str, NDArray[Any]]:
     """
     with reading(path) as (read, size):
         return read_tensors(read, size)
+
+
+def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
+    """Return all tensors of the file `path`, read-only, where the page cache has them.
+
+    Nobody may write to the file while they are used; it may be removed. Its digest was checked
+    before.
+
+    Raises:
+        TensorFormatError: the file is not a tensor file.
+    """
+    with path.open("rb", buffering=0) as file:
+        if not path.stat().st_size:
+            raise TensorFormatError(f"{path} is empty, wanted a tensor file")
+        flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)  # faults one by one cost more
+        area = mmap.mmap(file.fileno(), 0, flags, mmap.PROT_READ)
+    return view_tensors(memoryview(area))
 
 
 @contextmanager

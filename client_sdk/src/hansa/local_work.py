@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hansa.journal import Journal, StoredTensors, reading
 from hansa.memory import Memory
+from hansa.secure.tasks import Contribution, Counted, SecureTask, store_masked
 from hansa.shares import Shares, personal_of, personalised, shares_of
 from hansa.trainer import (
     Tensors,
@@ -26,6 +26,7 @@ from hansa.trainer import (
     applies_term,
     delta,
     derive_seed,
+    write_delta,
 )
 from hansa_core import wire
 from hansa_core.aggregation.inputs import part_layout
@@ -37,8 +38,9 @@ from hansa_core.corrections import begin as begin_correction
 from hansa_core.dtypes import DType
 from hansa_core.layouts import Layout, TensorShape
 from hansa_core.local_work import ControlVariates, NoCorrection, Scalar
+from hansa_core.secagg.rosters import SEALS
 from hansa_core.states import RoundKind
-from hansa_core.tensors import Sink, write_tensors
+from hansa_core.tensors import Sink
 
 PERSONAL = "personal"  # the site's own tensors
 RESIDUAL = "residual"  # what the last update left out
@@ -55,6 +57,15 @@ class Beginning:
     slots: Mapping[str, Tensors]
     remembered: Mapping[str, Tensors]
     term: LocalTerm | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What training came to beside the delta, before any of it is masked or stored."""
+
+    parts: Mapping[str, Tensors]
+    scalars: Mapping[Scalar, float]
+    remember: dict[str, Tensors]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,24 +130,97 @@ def finish_work(
         CoreError: a correction or an encoding of it is not finite.
         OSError: the disk is full, or worse.
     """
+    stored, residual = _encoded(task, site_name, base, result.tensors, start, journal)
+    outcome = settle(task, base, start, result)
+    if residual is not None:
+        outcome.remember[RESIDUAL] = residual
+    parts = {
+        name: journal.store_part(task, name, tensors) for name, tensors in outcome.parts.items()
+    }
+    _keep(task, outcome, memory)
+    return Result(stored, parts, outcome.scalars)
+
+
+def mask_work(
+    task: wire.Task,
+    secure: SecureTask,
+    base: Tensors,
+    start: Beginning,
+    result: TrainResult,
+    evaluation: wire.Evaluation | None,
+    journal: Journal,
+    memory: Memory,
+) -> Result:
+    """Like `finish_work`, for a secure round: all that is told is in the masked words.
+
+    Raises:
+        TrainerError: what the trainer returned is unusable, or less than the strategy needs.
+        CoreError: the update does not fit the round, or is not finite.
+        OSError: the disk is full, or worse.
+    """
+    moved = delta(result.tensors, base, start.shares.uploaded_names)
+    outcome = settle(task, base, start, result)
+    uploaded = start.shares.uploaded
+    _keep(task, outcome, memory)
+    given = Contribution(
+        tensors=moved,
+        layout=uploaded,
+        parts=outcome.parts,
+        part_layouts={name: part_layout(uploaded) for name in task.local_work.parts},
+        scalars={name.value: value for name, value in outcome.scalars.items()},
+        weight=result.num_examples,
+        train=(result.metrics, result.num_examples),
+        evaluation=_counted(evaluation),
+    )
+    stored, seals = store_masked(task, secure, given, journal)
+    return Result(stored, {SEALS: seals}, {})
+
+
+def mask_evaluation(
+    task: wire.Task, secure: SecureTask, evaluation: wire.Evaluation, journal: Journal
+) -> Result:
+    """Store the masked metrics of an evaluation round. Raises CoreError, OSError."""
+    empty = Layout(())
+    given = Contribution(
+        tensors={},
+        layout=empty,
+        parts={},
+        part_layouts={},
+        scalars={},
+        weight=evaluation.num_examples,
+        train=None,
+        evaluation=_counted(evaluation),
+    )
+    stored, seals = store_masked(task, secure, given, journal)
+    return Result(stored, {SEALS: seals}, {})
+
+
+def settle(task: wire.Task, base: Tensors, start: Beginning, result: TrainResult) -> Outcome:
+    """Return what the trained weights come to, beside their delta.
+
+    Raises:
+        TrainerError: what the trainer returned is unusable, or less than the strategy needs.
+        CoreError: a correction is not finite.
+    """
     scalars = _scalars(task, result)
     shares = start.shares
-    moved = delta(result.tensors, base, shares.uploaded_names)
     remember: dict[str, Tensors] = {}
     if shares.personal.tensors:
         remember[PERSONAL] = personal_of(result.tensors, shares)
     corrected = _corrected(task, base, start, result)
     remember.update(corrected.remember)
-    stored, residual = _encoded(task, site_name, moved, start, journal)
-    if residual is not None:
-        remember[RESIDUAL] = residual
-    parts = {
-        name: journal.store_part(task, name, tensors) for name, tensors in corrected.parts.items()
-    }
-    if remember:
-        memory.store(task.run_id, task.id, remember)
+    return Outcome(corrected.parts, scalars, remember)
+
+
+def _keep(task: wire.Task, outcome: Outcome, memory: Memory) -> None:
+    """Remember what the next round goes on from."""
+    if outcome.remember:
+        memory.store(task.run_id, task.id, outcome.remember)
         memory.trim(task.run_id, {task.id} if task.follows is None else {task.id, task.follows})
-    return Result(stored, parts, scalars)
+
+
+def _counted(evaluation: wire.Evaluation | None) -> Counted | None:
+    return None if evaluation is None else (evaluation.metrics, evaluation.num_examples)
 
 
 def _remembered_layouts(task: wire.Task, shares: Shares) -> dict[str, Layout]:
@@ -217,14 +301,16 @@ def _reach(result: TrainResult) -> float:
 def _encoded(
     task: wire.Task,
     site_name: str,
-    moved: dict[str, NDArray[Any]],
+    base: Tensors,
+    local: Tensors,
     start: Beginning,
     journal: Journal,
 ) -> tuple[StoredTensors, Tensors | None]:
     """Store the delta as the codec has it; return what it left out, where that is kept."""
     plan, layout = task.codec, start.shares.uploaded
     if isinstance(plan, ExactPlan):
-        return journal.store_delta(task, lambda sink: write_tensors(moved, sink)), None
+        return journal.store_delta(task, lambda sink: write_delta(local, base, layout, sink)), None
+    moved = delta(local, base, start.shares.uploaded_names)
     feeds_back = isinstance(plan, SparsePlan)
     carried = carry(plan, moved, start.remembered.get(RESIDUAL)) if feeds_back else moved
     seed = derive_seed(task.seed, task.round_number, site_name, _ROUNDING)

@@ -4,6 +4,7 @@ Invariants:
 - a failed task never ends the loop, and neither does a hub that is away: both are waited out;
 - what the hub took back is abandoned without a report, what went wrong here is reported;
 - an answer that was signed is sent as it is, however often the process is killed (journal.py);
+- duties of secure runs are done between tasks, and beside them (secure/duties.py);
 - one SIGTERM or SIGINT ends the loop after the task at hand, a second one at once.
 
 What a researcher is told of an exception, and what not: failures.py.
@@ -15,87 +16,42 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import partial
 from types import FrameType
 from typing import Any, TypeVar
 
 from hansa.errors import (
     HansaError,
-    LocalError,
     NotAuthenticatedError,
     ReenrollError,
     RetryableError,
     SiteNotActiveError,
     TaskLostError,
 )
-from hansa.failures import Tracebacks, describe_failure, traceback_of
+from hansa.failures import describe_failure, traceback_of
 from hansa.hardware import hardware_of_this_machine
 from hansa.heartbeats import Heartbeats
 from hansa.identity import StateDir
-from hansa.journal import Answer, Journal
-from hansa.memory import Memory, MemoryLimits
-from hansa.progress import ProgressReport
+from hansa.journal import Journal
+from hansa.memory import Memory
+from hansa.options import OnEvent, RunnerEvent, RunnerOptions, Summary, log_nothing
+from hansa.secure.duties import Served
+from hansa.secure.office import Office, open_office
+from hansa.sending import send
 from hansa.site import SiteClient, settle_rotation
 from hansa.trainer import Trainer
-from hansa.transfers import TransferOptions
-from hansa.transport import RetryPolicy
-from hansa.work import AbandonedError, Workshop, require_wanted, work
+from hansa.work import AbandonedError, Workshop, promise, require_wanted, work
 from hansa_core import wire
-from hansa_core.states import SiteState, TaskPhase
+from hansa_core.states import SiteState
 
 QUICK_CLAIM_SECONDS = 1.0  # a hub that has nothing and does not wait is not asked at once again
-CALL_RETRY = RetryPolicy(attempts=4)
-OUTAGE = RetryPolicy(first_delay_seconds=0.5, max_delay_seconds=30.0)
-APPROVAL = RetryPolicy(first_delay_seconds=1.0, max_delay_seconds=15.0)
+DUTY_SECONDS = 10.0  # that a runner which ends waits for a duty in hand
 
 ResultT = TypeVar("ResultT")
 
 
-@dataclass(frozen=True, slots=True)
-class RunnerEvent:
-    """Something that happened, for people (`message`) and for programs."""
-
-    kind: str  # past tense: "task_claimed"
-    message: str
-    fields: Mapping[str, object] = field(default_factory=dict[str, object])
-
-
-@dataclass(frozen=True, slots=True)
-class RunnerOptions:
-    """How a runner behaves."""
-
-    device: str = "cpu"
-    tracebacks: Tracebacks = Tracebacks.FULL
-    max_tasks: int | None = None  # None: until stopped
-    wait_seconds: float = 25.0  # of one long poll
-    call_retry: RetryPolicy = CALL_RETRY  # within one call
-    outage: RetryPolicy = OUTAGE  # between calls, without an end
-    approval: RetryPolicy = APPROVAL  # between looks at the site's state, without an end
-    memory: MemoryLimits = field(default_factory=MemoryLimits)  # kept from round to round
-    transfers: TransferOptions = field(default_factory=TransferOptions)
-
-
-@dataclass(slots=True)
-class Summary:
-    """What a runner did."""
-
-    done: int = 0
-    failed: int = 0
-    abandoned: int = 0
-
-    @property
-    def tasks(self) -> int:
-        """How many tasks came to an end here."""
-        return self.done + self.failed + self.abandoned
-
-
 class StopNow(BaseException):
     """Ends the process's work wherever it is."""
-
-
-def log_nothing(event: RunnerEvent) -> None:
-    """Drop the event."""
-    del event
 
 
 class SiteRunner:
@@ -107,7 +63,7 @@ class SiteRunner:
         trainer: Trainer[Any],
         *,
         options: RunnerOptions | None = None,
-        on_event: Callable[[RunnerEvent], None] = log_nothing,
+        on_event: OnEvent = log_nothing,
     ) -> None:
         self._state = state
         self._trainer = trainer
@@ -116,6 +72,7 @@ class SiteRunner:
         self._stopping = threading.Event()
         self._interruptible = False  # the main thread waits for the hub and holds no task
         self._summary = Summary()
+        self._duty_failures = 0  # in a row
 
     def run(self) -> Summary:
         """Work until stopped, or until `max_tasks` tasks came to an end.
@@ -139,6 +96,13 @@ class SiteRunner:
                 sleep=self._stopping.wait,
                 transfers=self._options.transfers,
             )
+            office = open_office(
+                self._state.path,
+                client,
+                self._emit,
+                secure_only=self._options.secure_only,
+                delay=self._delay,
+            )
             self._emit(
                 "runner_started",
                 f"site {identity.record.site_name} of {identity.record.federation_slug} "
@@ -146,12 +110,20 @@ class SiteRunner:
             )
             try:
                 shop = Workshop(
-                    client, journal, memory, self._trainer, self._options.device, self._emit
+                    client,
+                    journal,
+                    memory,
+                    self._trainer,
+                    self._options.device,
+                    self._emit,
+                    office.desk,
                 )
-                self._loop(shop)
+                self._loop(shop, office)
+                self._linger(office)
             except StopNow:
                 pass
             finally:
+                office.thread.close(DUTY_SECONDS)
                 client.close()
                 self._emit(
                     "runner_stopped",
@@ -184,12 +156,15 @@ class SiteRunner:
         name = signal.Signals(number).name
         self._emit("stop_requested", f"{name}: stops after this task; once more stops now")
 
-    def _loop(self, shop: Workshop) -> None:
+    def _loop(self, shop: Workshop, office: Office) -> None:
         hardware = hardware_of_this_machine()
         while not self._finished():
-            started = time.monotonic()
+            started, duties = time.monotonic(), list[int]()
             try:
-                task = self._claim(shop.client, hardware)
+                task = self._claim(shop.client, hardware, duties.append)
+                if task is None and duties:
+                    self._do_duties(office)
+                    continue
             except (SiteNotActiveError, NotAuthenticatedError):
                 self._wait_until_active(shop.client)
                 continue
@@ -197,18 +172,67 @@ class SiteRunner:
                 if time.monotonic() - started < QUICK_CLAIM_SECONDS:
                     self._sleep(QUICK_CLAIM_SECONDS * (0.5 + _draw()))
                 continue
-            self._handle(shop, task)
+            if duties:
+                office.thread.nudge()
+            self._handle(shop, office, task)
+
+    def _linger(self, office: Office) -> None:
+        """Do duties while the hub expects some: without them a round's sum is not opened."""
+        if self._stopping.is_set() or office.journal.is_empty:
+            return
+        told = False
+        while not self._stopping.is_set():
+            started = time.monotonic()
+            try:
+                served = self._do_duties(office, wait_seconds=self._options.wait_seconds)
+            except (SiteNotActiveError, NotAuthenticatedError) as error:
+                self._emit("duties_failed", f"no duties can be done: {error}")
+                return
+            if not served.expected:
+                return
+            if not told:
+                self._emit("duties_awaited", "all tasks are done; stays for duties of open rounds")
+                told = True
+            if not served.asked and time.monotonic() - started < QUICK_CLAIM_SECONDS:
+                self._sleep(QUICK_CLAIM_SECONDS * (0.5 + _draw()))
+
+    def _do_duties(self, office: Office, *, wait_seconds: float = 0.0) -> Served:
+        """Do the duties that there are. A hub that has no word on some is asked again later.
+
+        Raises ReenrollError, SiteNotActiveError, NotAuthenticatedError.
+        """
+        served: Served | None = None
+        try:
+            if wait_seconds:
+                wait = partial(office.server.serve, wait_seconds=wait_seconds)
+                served = self._patiently(lambda: self._interruptibly(wait))
+            else:
+                served = self._patiently(office.server.serve)
+        except (ReenrollError, SiteNotActiveError, NotAuthenticatedError):
+            raise
+        except HansaError as error:
+            self._emit("duties_failed", f"no duties can be done: {error}")
+        if served is not None and served.settled == served.asked:
+            self._duty_failures = 0
+            return served
+        self._duty_failures += 1
+        self._sleep(self._delay(self._duty_failures))
+        return served or Served(0, 0, expected=False)
 
     def _finished(self) -> bool:
         limit = self._options.max_tasks
         return self._stopping.is_set() or (limit is not None and self._summary.tasks >= limit)
 
-    def _claim(self, client: SiteClient, hardware: wire.Hardware) -> wire.Task | None:
-        return self._patiently(
-            lambda: self._interruptibly(
-                lambda: client.claim(wait_seconds=self._options.wait_seconds, hardware=hardware)
-            )
+    def _claim(
+        self, client: SiteClient, hardware: wire.Hardware, on_duties: Callable[[int], None]
+    ) -> wire.Task | None:
+        wait = partial(
+            client.claim,
+            wait_seconds=self._options.wait_seconds,
+            hardware=hardware,
+            on_duties=on_duties,
         )
+        return self._patiently(lambda: self._interruptibly(wait))
 
     def _interruptibly(self, wait: Callable[[], ResultT]) -> ResultT | None:
         """Return what `wait` returns; a signal ends it. Nothing may be lost by that."""
@@ -236,9 +260,7 @@ class SiteRunner:
                 attempt += 1
                 if attempt == 1:
                     self._emit("hub_unreachable", f"{error}; trying again until it answers")
-                self._sleep(
-                    max(self._options.outage.delay(attempt, _draw()), error.retry_after_seconds)
-                )
+                self._sleep(max(self._delay(attempt), error.retry_after_seconds))
                 if self._stopping.is_set():
                     return None
                 if beats is not None:
@@ -274,14 +296,15 @@ class SiteRunner:
             attempt += 1
             self._sleep(self._options.approval.delay(attempt, _draw()))
 
-    def _handle(self, shop: Workshop, task: wire.Task) -> None:
+    def _handle(self, shop: Workshop, office: Office, task: wire.Task) -> None:
         """Bring one task to an end. Only what concerns the whole site is raised."""
         self._emit(
             "task_claimed",
             f"run {task.run_name}, round {task.round_number}: {task.kind}",
             {"task_id": str(task.id), "run_id": str(task.run_id), "attempt": task.attempt},
         )
-        with Heartbeats(shop.client, task, self._on_heartbeat_trouble) as beats:
+        nudge = office.thread.nudge
+        with Heartbeats(shop.client, task, self._on_heartbeat_trouble, nudge) as beats:
             try:
                 if not self._answer(shop, task, beats):
                     return  # stopping; the journal has the answer
@@ -312,7 +335,8 @@ class SiteRunner:
             self._emit("task_resumed", "an answer was ready: sending it, not training again")
         if answer is None:
             return False
-        receipt = self._patiently(lambda: self._send(shop, task, answer, beats), beats)
+        promise(shop, task, answer)
+        receipt = self._patiently(lambda: send(shop, task, answer, beats), beats)
         if receipt is None:
             return False
         self._emit(
@@ -321,40 +345,6 @@ class SiteRunner:
             {"task_id": str(task.id), "digest": receipt.digest},
         )
         return True
-
-    def _send(
-        self, shop: Workshop, task: wire.Task, answer: Answer, beats: Heartbeats
-    ) -> wire.TaskReceipt:
-        if answer.report is not None:
-            return shop.client.submit_evaluation(task, answer.report, answer.signature)
-        manifest = answer.manifest
-        if manifest is None:
-            raise LocalError("the journal's answer is empty")
-
-        total = manifest.size + sum(part.size for part in manifest.parts.values())
-        before = 0  # bytes of the files that are there
-        told = ProgressReport(beats, TaskPhase.UPLOADING, total, self._emit)
-
-        def on_bytes(done: int) -> None:
-            told.note(before + done)
-            require_wanted(beats)
-
-        for name, part in manifest.parts.items():
-            path = shop.journal.part_path(task.id, name)
-            shop.client.upload_delta(
-                task, path, digest=part.digest, size=part.size, part=name, on_bytes=on_bytes
-            )
-            before += part.size
-            self._emit("part_uploaded", f"uploaded the update's {name}, {part.size} bytes")
-        shop.client.upload_delta(
-            task,
-            shop.journal.delta_path(task),
-            digest=manifest.digest,
-            size=manifest.size,
-            on_bytes=on_bytes,
-        )
-        self._emit("delta_uploaded", f"uploaded the delta, {manifest.size} bytes")
-        return shop.client.submit_update(task, manifest, answer.signature)
 
     def _fail(self, shop: Workshop, task: wire.Task, beats: Heartbeats, error: Exception) -> None:
         """Report a failed task; that the report does not arrive is logged, no more."""
@@ -371,6 +361,9 @@ class SiteRunner:
 
     def _on_heartbeat_trouble(self, error: HansaError) -> None:
         self._emit("heartbeat_failed", f"{error}; the work goes on")
+
+    def _delay(self, attempt: int) -> float:
+        return self._options.outage.delay(attempt, _draw())
 
     def _sleep(self, seconds: float) -> None:
         self._interruptibly(lambda: self._stopping.wait(seconds))

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Self
 
 from hansa import __version__
+from hansa.answers import count_of
 from hansa.errors import LocalError, ReenrollError, RefusedError
 from hansa.hardware import hardware_of_this_machine
 from hansa.identity import Identity, SiteRecord, StateDir, read_key, store_key
+from hansa.secure.calls import SecureCalls
 from hansa.transfers import OnBytes, TransferOptions, UploadRoute, download_file, send_file
 from hansa.transport import FixedToken, RetryPolicy, TokenSource, Transport
 from hansa_core import wire
@@ -29,6 +31,7 @@ from hansa_core.signing import (
     sign,
 )
 
+DUTIES_HEADER = "X-Hansa-Duties"  # of a claim's answer: how many duties wait for the site
 LEASE_HEADER = "X-Hansa-Lease"
 RENEW_AT = 0.8  # of a token's life
 
@@ -66,21 +69,39 @@ class SiteClient:
         """Return the site as the hub has it. Raises HansaError."""
         return self._transport.call("GET", "/v1/site", wire.SiteView)
 
-    def claim(self, *, wait_seconds: float, hardware: wire.Hardware | None) -> wire.Task | None:
+    @property
+    def secure(self) -> SecureCalls:
+        """The routes of secure runs, over the same connections."""
+        return SecureCalls(self._transport, self.identity.private_key)
+
+    def claim(
+        self,
+        *,
+        wait_seconds: float,
+        hardware: wire.Hardware | None,
+        on_duties: Callable[[int], None] = lambda _: None,
+    ) -> wire.Task | None:
         """Return the oldest task for this site, leased; None when there is none within the wait.
 
-        Raises HansaError.
+        `on_duties` is told how many duties of secure runs wait: they end the wait. Raises
+        HansaError.
         """
-        return self._transport.call_or_none(
+        path = "/v1/tasks/claim"
+        reply = self._transport.send(
             "POST",
-            "/v1/tasks/claim",
-            wire.Task,
+            path,
             body=wire.ClaimRequest(
                 sdk_version=__version__, hardware=hardware, features=list(wire.Feature)
             ),
             params={"wait_seconds": wait_seconds},
             wait_seconds=wait_seconds,
         )
+        duties = count_of(reply.headers.get(DUTIES_HEADER))
+        if duties:
+            on_duties(duties)
+        if not reply.body:
+            return None
+        return self._transport.parsed(reply.body, wire.Task, f"POST {path}")
 
     def beat(self, task: wire.Task, progress: wire.Progress) -> wire.HeartbeatReply:
         """Renew the task's lease and say how far it is. Raises TaskLostError, HansaError."""

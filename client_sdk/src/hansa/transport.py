@@ -64,6 +64,7 @@ class Reply:
     status: int
     body: bytes
     date: datetime | None  # by the hub's clock
+    headers: Mapping[str, str]
 
 
 class CallOptions(TypedDict, total=False):
@@ -204,7 +205,7 @@ class Transport:
                 wait_seconds=options.get("wait_seconds", 0.0),
             ) as response:
                 date = http_date(response.headers.get("Date"))
-                return Reply(response.status_code, read_bounded(response), date)
+                return Reply(response.status_code, read_bounded(response), date, response.headers)
 
         return self.repeat(once) if options.get("repeat", True) else once()
 

@@ -6,9 +6,9 @@ Invariants: what leaves is the delta and numbers, never the weights or the data;
 hashed and signed before anything is sent; between any two steps the work stops when asked to.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 from numpy.typing import NDArray
@@ -17,10 +17,18 @@ from pydantic import BaseModel, ValidationError
 from hansa import __version__
 from hansa.errors import HansaError
 from hansa.heartbeats import Heartbeats
-from hansa.journal import Answer, Journal, load_tensors
-from hansa.local_work import begin, finish_work, require_able
+from hansa.journal import Answer, Journal, map_tensors
+from hansa.local_work import (
+    Result,
+    begin,
+    finish_work,
+    mask_evaluation,
+    mask_work,
+    require_able,
+)
 from hansa.memory import Memory
 from hansa.progress import ProgressReport
+from hansa.secure.tasks import SecureDesk, SecureTask
 from hansa.site import SiteClient
 from hansa.trainer import (
     EvalResult,
@@ -34,6 +42,7 @@ from hansa.trainer import (
 )
 from hansa_core import wire
 from hansa_core.plans import problems_of
+from hansa_core.secagg.errors import SecaggError
 from hansa_core.states import RoundKind, TaskPhase
 
 MessageT = TypeVar("MessageT", bound=BaseModel)
@@ -54,6 +63,7 @@ class Workshop:
     trainer: Trainer[Any]
     device: str
     step: Step  # told of every step done
+    desk: SecureDesk  # what is known of secure runs
 
 
 def work(shop: Workshop, task: wire.Task, beats: Heartbeats) -> Answer:
@@ -62,17 +72,20 @@ def work(shop: Workshop, task: wire.Task, beats: Heartbeats) -> Answer:
     Raises:
         AbandonedError: the hub asked to stop, or took the task away.
         TrainerError: the trainer's configuration, result or delta is unusable.
+        SecaggRefusal, SecaggError: the task is not one that a site of a secure run does.
         CoreError: the checkpoint does not fit the plan, or a correction is not finite.
         HansaError: the checkpoint cannot be had.
         Exception: whatever the trainer raises.
     """
+    secure = _checked_round(shop, task)
     config = parse_config(shop.trainer.config_type, task.training)
     require_able(shop.trainer, task)
     site_name = shop.client.identity.record.site_name
     phase = TaskPhase.EVALUATING
+    hides_numbers = secure is not None and not secure.terms.site_metrics
 
     def report(progress: float, **metrics: float) -> None:
-        beats.report(phase, progress, metrics)
+        beats.report(phase, progress, {} if hides_numbers else metrics)
 
     context: TrainContext[Any] = TrainContext(
         config=config,
@@ -97,7 +110,7 @@ def work(shop: Workshop, task: wire.Task, beats: Heartbeats) -> Answer:
             require_wanted(beats)
             shop.step("evaluated", "evaluated the model", _numbers(evaluation))
         if task.kind is RoundKind.EVALUATE:
-            return _answer_evaluation(shop, task, evaluation)
+            return _answer_evaluation(shop, task, secure, evaluation)
         phase = TaskPhase.TRAINING
         report(0.0)
         asked = replace(
@@ -112,32 +125,21 @@ def work(shop: Workshop, task: wire.Task, beats: Heartbeats) -> Answer:
         raise TrainerError("the trainer stopped although nobody asked it to") from None
     require_wanted(beats)
     shop.step("trained", f"trained on {result.num_examples} examples", dict(result.metrics))
-    made = finish_work(task, site_name, base, start, result, shop.journal, shop.memory)
-    stored = made.delta
-    manifest = _checked(
-        wire.UpdateManifest,
-        task_id=task.id,
-        run_id=task.run_id,
-        site_id=task.site_id,
-        round_number=task.round_number,
-        checkpoint_digest=task.checkpoint.digest,
-        digest=stored.digest,
-        size=stored.size,
-        num_examples=result.num_examples,
-        metrics=dict(result.metrics),
-        evaluation=evaluation,
-        sdk_version=__version__,
-        groups=task.groups,
-        scalars=made.scalars,
-        parts={
-            name: wire.UpdatePart(digest=part.digest, size=part.size)
-            for name, part in made.parts.items()
-        },
-    )
-    answer = Answer(signature=shop.client.sign_update(manifest), manifest=manifest)
-    shop.journal.store_answer(task, answer)
-    shop.step("delta_stored", f"wrote and signed the delta, {stored.size} bytes", {})
-    return answer
+    if secure is None:
+        made = finish_work(task, site_name, base, start, result, shop.journal, shop.memory)
+    else:
+        made = mask_work(task, secure, base, start, result, evaluation, shop.journal, shop.memory)
+    told = _Told(result.num_examples, dict(result.metrics), evaluation)
+    return _answer_update(shop, task, secure, made, told)
+
+
+def promise(shop: Workshop, task: wire.Task, answer: Answer) -> None:
+    """Keep that `answer` is the one of its secure round; to be called before any of it is sent.
+
+    Raises SecaggRefusal if the site has masked another.
+    """
+    with _telling_refusals(shop, task):
+        shop.desk.use(task, answer)
 
 
 def require_wanted(beats: Heartbeats) -> None:
@@ -164,7 +166,7 @@ def _checkpoint(shop: Workshop, task: wire.Task, beats: Heartbeats) -> dict[str,
         shop.step("downloaded", f"downloaded the model, {size} bytes", {"digest": digest})
     shop.journal.trim_checkpoints(digest)
     require_wanted(beats)
-    return _load(path)
+    return map_tensors(path)
 
 
 def _slots(shop: Workshop, task: wire.Task, beats: Heartbeats) -> dict[str, Tensors]:
@@ -184,16 +186,9 @@ def _slots(shop: Workshop, task: wire.Task, beats: Heartbeats) -> dict[str, Tens
             shop.client.download_slot(task, slot, path, on_bytes)
             message = f"downloaded the server's {slot.name}, {slot.size} bytes"
             shop.step("downloaded", message, {"digest": slot.digest})
-        slots[slot.name] = _load(path)
+        slots[slot.name] = map_tensors(path)
     require_wanted(beats)
     return slots
-
-
-def _load(path: Path) -> dict[str, NDArray[Any]]:
-    tensors = load_tensors(path)
-    for array in tensors.values():
-        array.flags.writeable = False  # trained in place, the delta would silently be zero
-    return tensors
 
 
 def _evaluation(result: EvalResult | None) -> wire.Evaluation | None:
@@ -202,11 +197,77 @@ def _evaluation(result: EvalResult | None) -> wire.Evaluation | None:
     return _checked(wire.Evaluation, num_examples=result.num_examples, metrics=dict(result.metrics))
 
 
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a manifest says of training, unless it is hidden in a sum."""
+
+    num_examples: int
+    metrics: dict[str, float]
+    evaluation: wire.Evaluation | None
+
+
+def _checked_round(shop: Workshop, task: wire.Task) -> SecureTask | None:
+    """Return the round that a secure task's masks are bound to; None: the task is a plain one."""
+    with _telling_refusals(shop, task):
+        return shop.desk.open(task)
+
+
+@contextmanager
+def _telling_refusals(shop: Workshop, task: wire.Task) -> Generator[None]:
+    try:
+        yield
+    except SecaggError as error:
+        message = f"this site refuses round {task.round_number} of run {task.run_name}: {error}"
+        shop.step("secure_refused", message, {"task_id": str(task.id), "reason": str(error)})
+        raise
+
+
+def _answer_update(
+    shop: Workshop, task: wire.Task, secure: SecureTask | None, made: Result, told: _Told
+) -> Answer:
+    stored = made.delta
+    if secure is not None and not secure.terms.site_metrics:
+        told = _Told(1, {}, None)  # the numbers are in the sum
+    manifest = _checked(
+        wire.UpdateManifest,
+        task_id=task.id,
+        run_id=task.run_id,
+        site_id=task.site_id,
+        round_number=task.round_number,
+        checkpoint_digest=task.checkpoint.digest,
+        digest=stored.digest,
+        size=stored.size,
+        num_examples=told.num_examples,
+        metrics=told.metrics,
+        evaluation=told.evaluation,
+        sdk_version=__version__,
+        groups=task.groups,
+        scalars=made.scalars,
+        parts={
+            name: wire.UpdatePart(digest=part.digest, size=part.size)
+            for name, part in made.parts.items()
+        },
+        secure_round=None if secure is None else secure.digest,
+    )
+    answer = Answer(signature=shop.client.sign_update(manifest), manifest=manifest)
+    shop.journal.store_answer(task, answer)
+    what = "delta" if secure is None else "masked delta"
+    shop.step("delta_stored", f"wrote and signed the {what}, {stored.size} bytes", {})
+    return answer
+
+
 def _answer_evaluation(
-    shop: Workshop, task: wire.Task, evaluation: wire.Evaluation | None
+    shop: Workshop,
+    task: wire.Task,
+    secure: SecureTask | None,
+    evaluation: wire.Evaluation | None,
 ) -> Answer:
     if evaluation is None:
         raise TrainerError("this site holds out no data to evaluate on: evaluate() gave None")
+    if secure is not None:
+        made = mask_evaluation(task, secure, evaluation, shop.journal)
+        told = _Told(evaluation.num_examples, {}, evaluation)
+        return _answer_update(shop, task, secure, made, told)
     report = wire.EvaluationReport(
         task_id=task.id,
         run_id=task.run_id,

@@ -93,6 +93,7 @@ class FakeHub:
         self.failures: list[wire.TaskFailure] = []
         self.beats: list[wire.Heartbeat] = []
         self.stop_reason: str | None = None  # told in heartbeat replies
+        self.closing = False  # polls are answered at once
         self.faults: list[Fault] = []
         self.gates: dict[str, Gate] = {}  # by "METHOD part-of-path"
         self.requests: list[str] = []  # "METHOD path"
@@ -239,21 +240,39 @@ class FakeHub:
         self.features = wire.ClaimRequest.model_validate_json(await request.body()).features
         if self.state is not SiteState.ACTIVE:
             return self.refusal()
+        wait = float(request.query_params.get("wait_seconds", 0))
+        await self.waited_for(lambda: bool(self.tasks or self.open_duties()), wait)
+        headers = {"X-Hansa-Duties": str(self.open_duties())}
         if not self.tasks:
-            wait = float(request.query_params.get("wait_seconds", 0))
-            until = time.monotonic() + wait
-            while not self.tasks and time.monotonic() < until:  # noqa: ASYNC110 -- set by a thread
-                await asyncio.sleep(0.01)
-        if not self.tasks:
-            return Response(status_code=204, headers={"Retry-After": "1"})
-        return answer(self.tasks[0])
+            return Response(status_code=204, headers={"Retry-After": "1", **headers})
+        given = answer(self.tasks[0])
+        given.headers.update(headers)
+        return given
+
+    def duties_in_beats(self) -> int:
+        """Return how many of them a heartbeat is told of."""
+        return self.open_duties()
+
+    async def waited_for(self, seen: Callable[[], bool], seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (  # noqa: ASYNC110 -- set by a thread
+            not (seen() or self.closing) and time.monotonic() < until
+        ):
+            await asyncio.sleep(0.01)
+
+    def open_duties(self) -> int:
+        """Return how many duties of secure runs wait; see secure/hubs.py."""
+        return 0
 
     async def heartbeat(self, request: Request) -> Response:
         beat = wire.Heartbeat.model_validate_json(await request.body())
         self.beats.append(beat)
         stop = self.stop_reason is not None
         expires = datetime.now(UTC) + timedelta(seconds=60)
-        return answer(wire.HeartbeatReply(expires_at=expires, stop=stop, reason=self.stop_reason))
+        reply = wire.HeartbeatReply(
+            expires_at=expires, stop=stop, reason=self.stop_reason, duties=self.duties_in_beats()
+        )
+        return answer(reply)
 
     async def checkpoint(self, request: Request) -> Response:
         task = self._task(request)
@@ -368,6 +387,10 @@ class FakeHub:
         received = datetime.now(UTC)
         return answer(wire.TaskReceipt(task_id=task_id, digest=digest, received_at=received), 201)
 
+    def more_routes(self) -> list[tuple[str, Callable[[Request], Any], str]]:
+        """Return what else is served: path, handler, method."""
+        return []
+
     def app(self) -> Starlette:
         open_paths = ("/v1/enrollments", "/v1/sites/", "/v1/session", "/open/")
 
@@ -425,6 +448,7 @@ class FakeHub:
                 route("/v1/federations", self.federations, "GET"),
                 route("/open/{digest}", self.blob, "PUT"),
                 route("/open/{digest}", self.content, "GET"),
+                *(route(*it) for it in self.more_routes()),
             ]
         )
 

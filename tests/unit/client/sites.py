@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from hansa.identity import StateDir, open_state_dir
 from hansa.memory import MemoryLimits
-from hansa.runner import RunnerEvent, RunnerOptions, SiteRunner
+from hansa.options import RunnerEvent, RunnerOptions
+from hansa.runner import SiteRunner
 from hansa.site import enroll
 from hansa.trainer import EvalResult, Tensors, TrainContext, Trainer, TrainResult
 from hansa.transport import RetryPolicy

@@ -15,7 +15,8 @@ import pytest
 
 from hansa.identity import StateDir, open_state_dir
 from hansa.journal import store_tensors
-from hansa.runner import RunnerOptions, SiteRunner
+from hansa.options import RunnerOptions
+from hansa.runner import SiteRunner
 from hansa.site import enroll
 from tests.unit.client.fake_hub import DEADLINE, FakeHub, serving
 

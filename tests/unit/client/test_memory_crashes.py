@@ -1,8 +1,7 @@
 """A site that is killed before any of its steps on disk ends up where it would have been."""
 
-import os
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -17,6 +16,7 @@ from hansa_core.codecs.plans import TopKPlan
 from hansa_core.local_work import ControlVariates, LocalWork
 from hansa_core.tensor_groups import TensorsPlan
 from tests.unit.client.fake_hub import FakeHub, serving
+from tests.unit.client.reapers import KilledError, Reaper
 from tests.unit.client.sites import SgdTrainer, enrolled, run_site
 
 MODEL = {
@@ -29,35 +29,6 @@ PLAN: dict[str, Any] = {
     "codec": TopKPlan(name="topk", fraction=0.25),
 }
 MOST_STEPS = 200
-
-
-class KilledError(BaseException):
-    """The process is no more: nothing catches this."""
-
-
-class Reaper:
-    """Kills the site before its n-th change on disk; a dead process changes nothing any more."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.before = 0  # the step that is not done; 0: none
-        self.done = 0
-        for owner, name in (
-            (os, "fsync"),
-            (Path, "replace"),
-            (Path, "mkdir"),
-            (Path, "unlink"),
-            (shutil, "rmtree"),
-        ):
-            monkeypatch.setattr(owner, name, self._wrapped(getattr(owner, name)))
-
-    def _wrapped(self, real: Callable[..., Any]) -> Callable[..., Any]:
-        def act(*arguments: Any, **options: Any) -> Any:
-            self.done += 1
-            if self.before and self.done >= self.before:
-                raise KilledError
-            return real(*arguments, **options)
-
-        return act
 
 
 @pytest.fixture

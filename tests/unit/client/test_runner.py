@@ -16,7 +16,8 @@ from hansa.errors import ReenrollError
 from hansa.failures import Tracebacks
 from hansa.identity import StateDir, open_state_dir
 from hansa.journal import store_tensors
-from hansa.runner import RunnerEvent, RunnerOptions, SiteRunner
+from hansa.options import RunnerEvent, RunnerOptions
+from hansa.runner import SiteRunner
 from hansa.site import enroll
 from hansa.trainer import (
     EvalResult,

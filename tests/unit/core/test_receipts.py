@@ -177,13 +177,32 @@ def of_format_2() -> Receipt:
         "base_slots": {"momentum": a_blob("momentum")},
         "population": 3,
     }
-    return a_receipt(round=round_.model_copy(update=changes))
+    return a_receipt(format="hansa-receipt/2", round=round_.model_copy(update=changes))
+
+
+def of_format_3() -> Receipt:
+    """A round of a secure run, one of whose three sites dropped out."""
+    secure = receipts.SecureAccount(
+        roster=a_digest("roster"),
+        roster_version=2,
+        round=a_digest("header"),
+        participants=(0, 1, 3),
+        survivors=(0, 3),
+        transcript=a_blob("transcript"),
+        summed=a_blob("the mean delta"),
+        summed_parts={"control": a_blob("the mean control")},
+    )
+    return a_receipt(round=a_round().model_copy(update={"secure": secure}))
 
 
 @pytest.mark.parametrize(
     ("name", "receipt"),
-    [("receipt.json", of_format_1()), ("receipt-2.json", of_format_2())],
-    ids=["format-1", "format-2"],
+    [
+        ("receipt.json", of_format_1()),
+        ("receipt-2.json", of_format_2()),
+        ("receipt-3.json", of_format_3()),
+    ],
+    ids=["format-1", "format-2", "format-3"],
 )
 def test_the_vectors_are_what_they_were(name: str, receipt: Receipt) -> None:
     vector = json.loads((VECTORS / name).read_text())
@@ -199,6 +218,14 @@ def test_a_receipt_of_the_first_format_has_no_slots() -> None:
     body = json.loads(canonical_json(of_format_2().model_dump(mode="json")))
     body["format"] = "hansa-receipt/1"
     with pytest.raises(ReceiptError, match="has no slots and no population"):
+        parse_body(canonical_json(body))
+
+
+@pytest.mark.parametrize("older", ["hansa-receipt/1", "hansa-receipt/2"])
+def test_a_receipt_of_an_older_format_has_no_secure_sum(older: str) -> None:
+    body = json.loads(canonical_json(of_format_3().model_dump(mode="json")))
+    body["format"] = older
+    with pytest.raises(ReceiptError, match="has no secure sum"):
         parse_body(canonical_json(body))
 
 
@@ -251,6 +278,7 @@ def test_a_receipt_of_another_run_is_seen() -> None:
         b"[]",
         b"nothing",
         b"\xff",
+        b'{"format":"hansa-receipt/3"}',
         b'{"format":"hansa-receipt/2"}',
         b'{"format":"hansa-receipt/1"}',
         b"[" * 100_000,

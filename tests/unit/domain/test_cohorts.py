@@ -1,6 +1,7 @@
 """Who is admitted to a round, how fair the draws are, and what a run says while it waits."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from app.domain.cohorts import Candidate, Cohort, Machine, choose_cohort, is_online
 from app.domain.runs import NextRound
 from hansa_core.plans import RunPlan, parse_plan
+from hansa_core.secagg.plans import SecurePlan
 from hansa_core.states import RoundKind, SiteState
 
 NOW = datetime(2030, 5, 1, 12, tzinfo=UTC)
@@ -309,6 +311,17 @@ def test_the_final_evaluation_asks_all_sites_and_evaluators_that_are_there() -> 
     assert choose(drawn_for_training, FINAL, *sites).names == {"bergen", "turku", "central"}
     only_central = a_plan(evaluation={"at_sites": False, **CENTRAL})
     assert choose(only_central, FINAL, *sites).names == {"central"}
+
+
+def test_a_secure_evaluation_waits_for_sites_enough_to_hide_each() -> None:
+    plan = a_plan(evaluation=CENTRAL).model_copy(update={"secure": SecurePlan()})
+    final = replace(FINAL, threshold=3)
+    sites = [a_site("bergen"), a_site("oslo"), a_site("turku"), a_site("central")]
+    cohort = choose(plan, final, *sites)
+    assert (cohort.names, cohort.evaluators) == ({"bergen", "oslo", "turku"}, {"central"})
+    few = choose(plan, final, *sites[:2], a_site("turku", 600), sites[3])
+    assert few.names == frozenset()
+    assert (few.waiting_for or "").startswith("2 of 3 sites online: waiting for turku")
 
 
 def test_a_final_evaluation_at_evaluators_waits_for_them_and_nobody_else() -> None:

@@ -59,6 +59,14 @@ def test_a_round_that_is_summed_waits_for_nobody() -> None:
     assert summing == "round 3 of 10: combining 1 updates"
 
 
+def test_a_secure_round_says_what_its_sites_agree_on() -> None:
+    assert says(state=RoundState.SETUP) == "round 3 of 10: the sites agree on a roster"
+    assert says(DONE, state=RoundState.SIGNING) == (
+        "round 3 of 10: the committee signs which of 1 updates the sum is of"
+    )
+    assert says(DONE, state=RoundState.OPENING) == "round 3 of 10: the committee opens the sum"
+
+
 def test_the_round_after_the_last_is_the_final_evaluation() -> None:
     assert says(DONE, number=11).startswith("the final evaluation: 1 of 1 answers")
     assert says(DONE, number=10).startswith("round 10 of 10: ")

@@ -31,6 +31,17 @@ BUFFERED = replace(FACTS, admitted=0, target=4, buffered=True, unfinished=2)
 AGGREGATING = Decision(RoundState.AGGREGATING)
 
 LEGAL = {
+    (RoundState.SETUP, RoundState.COLLECTING),
+    (RoundState.SETUP, RoundState.FAILED),
+    (RoundState.SETUP, RoundState.CANCELLED),
+    (RoundState.COLLECTING, RoundState.SIGNING),
+    (RoundState.SIGNING, RoundState.OPENING),
+    (RoundState.SIGNING, RoundState.FAILED),
+    (RoundState.SIGNING, RoundState.CANCELLED),
+    (RoundState.OPENING, RoundState.AGGREGATING),
+    (RoundState.OPENING, RoundState.FAILED),
+    (RoundState.OPENING, RoundState.CANCELLED),
+    (RoundState.AGGREGATING, RoundState.OPENING),
     (RoundState.COLLECTING, RoundState.AGGREGATING),
     (RoundState.COLLECTING, RoundState.COMPLETED),
     (RoundState.COLLECTING, RoundState.FAILED),
@@ -50,6 +61,12 @@ def test_a_round_with_enough_answers_waits_for_the_rest_until_the_deadline() -> 
 def test_a_round_ends_when_everybody_answered_or_failed() -> None:
     assert decide(replace(FACTS, answered=3), now=NOW) == AGGREGATING
     assert decide(replace(FACTS, answered=2, failed=1), now=NOW) == AGGREGATING
+
+
+@pytest.mark.parametrize("kind", list(RoundKind))
+def test_a_secure_round_is_signed_before_anything_is_summed(kind: RoundKind) -> None:
+    answered = replace(FACTS, kind=kind, answered=3, secure=True)
+    assert decide(answered, now=NOW) == Decision(RoundState.SIGNING)
 
 
 def test_an_evaluation_has_nothing_to_aggregate() -> None:

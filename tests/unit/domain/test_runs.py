@@ -8,6 +8,7 @@ from app.domain.runs import (
     NextRound,
     next_round,
     require_legal,
+    secure_of,
     spent_budget,
     stagnation,
 )
@@ -18,6 +19,7 @@ from hansa_core.plans import (
     EvaluationPlan,
     RunPlan,
 )
+from hansa_core.secagg.plans import SecurePlan
 from hansa_core.states import RoundKind, RunState
 
 LEGAL = {
@@ -145,3 +147,25 @@ def test_of_a_metric_to_maximize_more_is_better() -> None:
     stopped = stagnation(HIGHER, series(0.5, 0.7, 0.6, 0.7))
     assert stopped is not None
     assert stopped.startswith("eval auc has not improved on the 0.7 of checkpoint 1")
+
+
+@pytest.mark.parametrize(("least", "wanted"), [(None, 3), (5, 5)])
+def test_no_secure_round_is_of_fewer_sites_than_its_sum_hides(
+    least: int | None, wanted: int
+) -> None:
+    plan = a_plan(1).model_copy(update={"secure": SecurePlan(min_survivors=least)})
+    training = next_round(plan, rounds_completed=0, evaluated=False)
+    final = next_round(plan, rounds_completed=1, evaluated=False)
+    assert training is not None
+    assert final is not None
+    assert (training.threshold, final.threshold) == (wanted, wanted)
+
+
+def test_an_evaluation_by_evaluators_alone_has_nothing_to_hide() -> None:
+    central = EvaluationPlan(at_sites=False, evaluators=["central"])
+    plan = a_plan(1).model_copy(update={"secure": SecurePlan(), "evaluation": central})
+    assert secure_of(plan, RoundKind.TRAIN) is not None
+    assert secure_of(plan, RoundKind.EVALUATE) is None
+    final = next_round(plan, rounds_completed=1, evaluated=False)
+    assert final is not None
+    assert final.threshold == 1

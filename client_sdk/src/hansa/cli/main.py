@@ -18,6 +18,7 @@ from hansa.cli import (
     audit,
     channels,
     checkpoints,
+    consortium,
     federations,
     invitations,
     members,
@@ -48,6 +49,7 @@ app = typer.Typer(
 session.add_to(app)
 verify.add_to(app)
 app.add_typer(site.app, name="site")
+app.add_typer(consortium.app, name="consortium")
 app.add_typer(federations.app, name="federation")
 app.add_typer(members.app, name="member")
 app.add_typer(invitations.app, name="invitation")

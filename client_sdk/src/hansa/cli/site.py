@@ -3,20 +3,22 @@
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.panel import Panel
 from rich.text import Text
 
+from hansa.cli import peers
 from hansa.cli.output import JsonFlag, errors, out, print_fields, print_json, say
 from hansa.cli.session import warn_of_plain_http
 from hansa.cli.settings import parse_labels
+from hansa.cli.state_dirs import StateDirOption
 from hansa.errors import HansaError
 from hansa.failures import Tracebacks
-from hansa.identity import STATE_DIR_VARIABLE, StateDir, default_state_dir, open_state_dir
-from hansa.runner import OUTAGE, RunnerEvent, RunnerOptions, SiteRunner
+from hansa.identity import StateDir, default_state_dir, open_state_dir
+from hansa.options import OUTAGE, RunnerEvent, RunnerOptions
+from hansa.runner import SiteRunner
 from hansa.site import SiteClient, enroll, rotate_key
 from hansa.trainer import load_trainer
 from hansa.transfers import Throttle, TransferOptions, parse_rate
@@ -24,13 +26,20 @@ from hansa.transport import RetryPolicy, checked_url, is_plain_and_remote
 from hansa_core.states import SiteState
 
 app = typer.Typer(no_args_is_help=True, help="This machine as a data site.")
+app.add_typer(peers.app, name="peers")
 
-StateDirOption = Annotated[
-    Path | None,
-    typer.Option(help=f"The site's folder. Default: ${STATE_DIR_VARIABLE} or ~/.hansa/site."),
-]
 BAD_EVENTS = frozenset(
-    {"task_failed", "hub_unreachable", "heartbeat_failed", "report_failed", "memory_missing"}
+    {
+        "task_failed",
+        "hub_unreachable",
+        "heartbeat_failed",
+        "report_failed",
+        "memory_missing",
+        "secure_refused",
+        "peer_pinned",  # to be compared by somebody
+        "duty_failed",
+        "duties_failed",
+    }
 )
 
 
@@ -85,6 +94,10 @@ def run_site(
         str | None,
         typer.Option(help="At most so much, e.g. 20MB/s.", envvar="HANSA_SITE_DOWNLOAD_RATE"),
     ] = None,
+    secure_only: Annotated[
+        bool,
+        typer.Option("--secure-only", help="Refuse tasks of runs without secure aggregation."),
+    ] = False,
 ) -> None:
     """Work for the federation until stopped: poll for tasks, train, upload."""
     transfers = TransferOptions(upload=_throttle(upload_rate), download=_throttle(download_rate))
@@ -97,6 +110,7 @@ def run_site(
             device=device,
             tracebacks=tracebacks,
             max_tasks=1 if once else max_tasks,
+            secure_only=secure_only,
             outage=replace(OUTAGE, max_delay_seconds=longest_pause),
             transfers=transfers,
         ),
