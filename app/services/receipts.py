@@ -232,9 +232,10 @@ def _cohort(tx: Tx, row: Round) -> tuple[receipts.CohortEntry, ...]:
 
 def _updates(tx: Tx, run: Run, row: Round) -> tuple[receipts.ReceivedUpdate, ...]:
     buffer = RunPlan.model_validate(run.plan).buffer
-    completed = row.checkpoint_id is not None and row.state == RoundState.COMPLETED
     because = row.state_reason or f"the round is {row.state}"
-    survivors = surviving_sites(tx, row)
+    survivors = surviving_sites(tx, row)  # a secure evaluation is made of updates as well
+    made_of = row.checkpoint_id is not None or survivors is not None
+    completed = made_of and row.state == RoundState.COMPLETED
     made: list[receipts.ReceivedUpdate] = []
     for item in rows.updates_in_round(tx.session, row.id):
         staleness = row.number - item.trained_in

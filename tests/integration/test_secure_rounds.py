@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from app.db.models import SecureRound
 from app.services.transactions import Transactions
 from app.settings import Settings
 from hansa_core import receipts, wire
-from hansa_core.secagg.messages import Transcript, parse
+from hansa_core.secagg.messages import Header, Transcript, parse
+from hansa_core.secagg.ranges import first_ranges
 from hansa_core.states import RoundState, RunState
 from tests.factories import Federation, a_federation, a_model, a_run
 from tests.secure_sites import (
@@ -19,6 +21,7 @@ from tests.secure_sites import (
     SecureSite,
     plain_mean,
     secure_sites,
+    vector_of,
     whole_round,
 )
 from tests.tensors import Tensors, a_delta, decode
@@ -133,17 +136,27 @@ def test_a_round_is_the_mean_that_the_unmasked_words_add_up_to(
     assert np.array_equal(final["layer.weight"], shifted.astype(np.float32))
 
 
+def following(federation: Federation, header: Header) -> tuple[float, ...]:
+    """Return the ranges that a round's totals led to."""
+    with federation.transactions.begin("following") as tx:
+        row = tx.session.get_one(SecureRound, header.round_id)
+        assert row.totals is not None
+        return tuple(row.totals["ranges"])
+
+
 def test_a_run_of_several_rounds_keeps_its_roster_and_its_ranges_follow(
     federation: Federation,
 ) -> None:
     sites = secure_sites(federation, MODEL, *NAMES[:3])
     run = a_secure_run(federation, 3, rounds=2, evaluation={"every": 1, "final": True})
     ranges: list[tuple[float, ...]] = []
+    headers: list[Header] = []
 
     def work(site: SecureSite, task: wire.Task) -> Any:
         assert task.secure is not None
         if site is sites[0]:
             ranges.append(task.secure.ranges)
+            headers.append(task.secure.header)
         delta = a_small_delta(task.round_number * 10 + NAMES.index(site.name))
         metrics = {"eval/loss": (0.5 + task.round_number, 4), "train/loss": (0.25, 10)}
         return site.work(task, delta, metrics=metrics)
@@ -159,8 +172,11 @@ def test_a_run_of_several_rounds_keeps_its_roster_and_its_ranges_follow(
     assert (ended.state, ended.rounds_completed) == (RunState.COMPLETED, 2), ended.state_reason
     check_sum(federation, run.id, sites, number=1)
     check_sum(federation, run.id, sites, number=2)
-    assert ranges[0] == (20.0, 20.0)
-    assert all(0 < reach < 20.0 for reach in ranges[1])
+    group = sites[0].group(headers[0].roster)
+    vector = vector_of(group, headers[0], MODEL)
+    assert ranges[0] == first_ranges(vector, group.roster.terms.quantiser)
+    assert ranges[1] == following(federation, headers[0])
+    assert ranges[1] != ranges[0]
     assert ranges[2] == ()  # an evaluation has no tensors
     points = federation.get(f"/runs/{run.id}/metrics", limit=100)["items"]
     assert {it["site_id"] for it in points} == {None}

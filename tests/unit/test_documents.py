@@ -13,6 +13,7 @@ from app.db.base import Base
 from app.db.models import User  # loads the tables
 from app.domain import enrollment, rounds, runs
 from app.domain.errors import IllegalTransitionError
+from app.domain.secure import DutyState, RosterState
 from hansa_core import signing, wire
 from hansa_core.canonical import canonical_json
 from hansa_core.states import RoundState, RunState, SiteState, TaskState
@@ -49,10 +50,12 @@ def test_every_table_is_described() -> None:
 
 
 def test_the_state_diagrams_are_the_domains_moves() -> None:
-    site, run, round_, task = diagrams()
+    site, run, round_, roster, duty, task = diagrams()
     assert site == legal(SiteState, enrollment.require_legal)
     assert run == legal(RunState, runs.require_legal)
     assert round_ == legal(RoundState, rounds.require_legal)
+    assert {state.replace("_", "-") for move in roster for state in move} == set(RosterState)
+    assert {state for move in duty for state in move} == set(DutyState)
     assert {state for move in task for state in move} == set(TaskState)
 
 

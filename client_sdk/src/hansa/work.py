@@ -72,7 +72,7 @@ def work(shop: Workshop, task: wire.Task, beats: Heartbeats) -> Answer:
     Raises:
         AbandonedError: the hub asked to stop, or took the task away.
         TrainerError: the trainer's configuration, result or delta is unusable.
-        SecaggRefusal, SecaggError: the task is not one that a site of a secure run does.
+        SecaggRefusedError, SecaggError: the task is not one that a site of a secure run does.
         CoreError: the checkpoint does not fit the plan, or a correction is not finite.
         HansaError: the checkpoint cannot be had.
         Exception: whatever the trainer raises.
@@ -136,7 +136,7 @@ def work(shop: Workshop, task: wire.Task, beats: Heartbeats) -> Answer:
 def promise(shop: Workshop, task: wire.Task, answer: Answer) -> None:
     """Keep that `answer` is the one of its secure round; to be called before any of it is sent.
 
-    Raises SecaggRefusal if the site has masked another.
+    Raises SecaggRefusedError if the site has masked another.
     """
     with _telling_refusals(shop, task):
         shop.desk.use(task, answer)

@@ -9,7 +9,7 @@ one before, so that none can be changed, dropped, added or moved without breakin
 first names where the run began and carries its plan.
 
 Invariants: a body that parses is exactly the canonical JSON of what it parses to, so one receipt
-has one digest; a format is never changed, only followed by another one. What formats 2 and 3 added is
+has one digest; a format is never changed, only followed by another one. What formats 2 and 3 add is
 left out where it is empty.
 """
 

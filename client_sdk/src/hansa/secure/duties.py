@@ -29,7 +29,7 @@ from hansa.secure.journal import KeysEntry, RefusalEntry, RosterEntry, SecureJou
 from hansa.secure.peers import Peers
 from hansa.secure.rosters import Rosters
 from hansa_core.problems import CoreError
-from hansa_core.secagg.errors import SecaggRefusal
+from hansa_core.secagg.errors import SecaggRefusedError
 from hansa_core.secagg.member import check_survivors, open_sum
 from hansa_core.secagg.messages import Header, Positions, Roster, parse
 from hansa_core.secagg.rosters import Group
@@ -155,7 +155,7 @@ class DutyServer:
         Raises CoreError and LocalError for what this site refuses, and HansaError.
         """
         if duty.federation_id != self._record.federation_id:
-            raise SecaggRefusal(
+            raise SecaggRefusedError(
                 f"the duty is of federation {duty.federation_id}, "
                 f"wanted {self._record.federation_id}"
             )
@@ -178,7 +178,7 @@ class DutyServer:
             entry = KeysEntry.of(duty.version, own, duty.terms)
             self._journal.store_keys(duty.run_id, entry)
         elif entry.terms != duty.terms:
-            raise SecaggRefusal(
+            raise SecaggRefusedError(
                 f"keys for version {duty.version} of the roster are asked for on other terms than "
                 "this site made them on"
             )
@@ -190,7 +190,9 @@ class DutyServer:
     def _confirm(self, duty: ConfirmDuty) -> ConfirmAnswer:
         keys = self._journal.keys(duty.run_id, duty.version)
         if keys is None:
-            raise SecaggRefusal(f"this site has no keys for version {duty.version} of the roster")
+            raise SecaggRefusedError(
+                f"this site has no keys for version {duty.version} of the roster"
+            )
         body = self._calls.roster(duty.roster).body
         roster = parse(Roster, body.encode(), digest=duty.roster)
         _require_equal("the roster's federation", roster.federation_id, self._record.federation_id)
@@ -257,9 +259,9 @@ class DutyServer:
         return group
 
     def _require_own_word(self, group: Group, header: Header, survivors: Positions) -> None:
-        """Raise SecaggRefusal if the survivors name this site, and it masked no update."""
+        """Raise SecaggRefusedError if the survivors name this site, and it masked no update."""
         if self._position(group) in survivors and self._journal.round(header).used is None:
-            raise SecaggRefusal(
+            raise SecaggRefusedError(
                 f"the survivors of round {header.round_number} are said to have an update of this "
                 "site, which sent none"
             )
@@ -267,7 +269,7 @@ class DutyServer:
     def _position(self, group: Group) -> int:
         position = group.roster.position(self._record.site_id)
         if position is None:
-            raise SecaggRefusal("this site is no member of the roster")
+            raise SecaggRefusedError("this site is no member of the roster")
         return position
 
 
@@ -330,4 +332,4 @@ def _fields(duty: Duty) -> dict[str, object]:
 
 def _require_equal(what: str, seen: UUID | int, wanted: UUID | int) -> None:
     if seen != wanted:
-        raise SecaggRefusal(f"{what} is {seen}, wanted {wanted}")
+        raise SecaggRefusedError(f"{what} is {seen}, wanted {wanted}")

@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from hansa.errors import LocalError
 from hansa.files import sync_folder, write_durably
 from hansa_core.names import Digest
-from hansa_core.secagg.errors import SecaggRefusal
+from hansa_core.secagg.errors import SecaggRefusedError
 from hansa_core.secagg.messages import Header, Positions, SignedConfirmation
 from hansa_core.secagg.plans import Terms
 from hansa_core.secagg.site import OwnKeys
@@ -129,11 +129,11 @@ class SecureJournal:
         return _read(self._keys_path(run_id, version), KeysEntry)
 
     def store_keys(self, run_id: UUID, entry: KeysEntry) -> None:
-        """Keep new keys for a version that is newer than all before. Raises SecaggRefusal."""
+        """Keep new keys for a version that is newer than all before. Raises SecaggRefusedError."""
         with self._lock:
             newest = max(self._versions(run_id), default=0)
             if entry.version <= newest:
-                raise SecaggRefusal(
+                raise SecaggRefusedError(
                     f"keys for version {entry.version} of the roster are asked for, and this site "
                     f"has seen version {newest}: wanted a newer one"
                 )
@@ -150,13 +150,13 @@ class SecureJournal:
     def confirm(self, run_id: UUID, entry: RosterEntry) -> None:
         """Keep that the site confirms this roster, and no other of its version or an older one.
 
-        Raises SecaggRefusal.
+        Raises SecaggRefusedError.
         """
         with self._lock:
             path = self._roster_path(run_id, entry.version)
             before = _read(path, RosterEntry)
             if before is not None and before.digest != entry.digest:
-                raise SecaggRefusal(
+                raise SecaggRefusedError(
                     f"this site confirmed roster {before.digest} as version {entry.version}, and "
                     f"is now shown {entry.digest} as the same version"
                 )
@@ -164,7 +164,7 @@ class SecureJournal:
                 it for it in self._versions(run_id, prefixes=("roster",)) if it > entry.version
             ]
             if newer and before is None:
-                raise SecaggRefusal(
+                raise SecaggRefusedError(
                     f"version {entry.version} of the roster is older than version {max(newer)}, "
                     "which this site has confirmed"
                 )
@@ -185,7 +185,7 @@ class SecureJournal:
         return _read(self._round_path(header), RoundEntry) or RoundEntry(header=header)
 
     def use(self, header: Header, masked: Masked) -> None:
-        """Keep which update is masked for a round. Raises SecaggRefusal for a second one."""
+        """Keep which update is masked for a round. Raises SecaggRefusedError for a second one."""
         with self._lock:
             entry = self.round(header)
             if entry.used != masked:
@@ -194,7 +194,7 @@ class SecureJournal:
             self._write(self._round_path(header), entry.model_copy(update={"used": masked}))
 
     def sign(self, header: Header, survivors: Positions) -> None:
-        """Keep which survivors the site signs for a round. Raises SecaggRefusal for others."""
+        """Keep which survivors the site signs for a round. Raises SecaggRefusedError for others."""
         with self._lock:
             entry = self.round(header)
             _require_same(header, entry.signed, survivors, "signed")
@@ -203,7 +203,7 @@ class SecureJournal:
             self._write(self._round_path(header), entry.model_copy(update={"signed": survivors}))
 
     def open(self, header: Header, survivors: Positions) -> None:
-        """Keep of which survivors the site opens the sum. Raises SecaggRefusal for others."""
+        """Keep of which survivors the site opens the sum. Raises SecaggRefusedError for others."""
         with self._lock:
             entry = self.round(header)
             _require_same(header, entry.opened, survivors, "opened the sum of")
@@ -257,7 +257,7 @@ class SecureJournal:
         _unlink([*rounds, path], folder)
 
     def _require_one_header(self, header: Header) -> None:
-        """Raise SecaggRefusal if this site did something for another header of the same round."""
+        """Raise SecaggRefusedError if this site did something for another header of the same round."""
         digest = header.digest()
         for path in self._folder(header.run_id).glob("round-*.json"):
             other = _read(path, RoundEntry)
@@ -265,7 +265,7 @@ class SecureJournal:
                 continue
             theirs = other.header
             if (theirs.round_id, theirs.retry) == (header.round_id, header.retry):
-                raise SecaggRefusal(
+                raise SecaggRefusedError(
                     f"round {header.round_number} has the header {digest}, and this site has "
                     f"worked for {theirs.digest()} as the same round: a round is never held again "
                     "with another"
@@ -304,15 +304,15 @@ class SecureJournal:
 
 
 def require_unused(entry: RoundEntry) -> None:
-    """Raise SecaggRefusal if the site has masked an update of this round, or signed its sum."""
+    """Raise SecaggRefusedError if the site has masked an update of this round, or signed its sum."""
     if entry.used is not None:
-        raise SecaggRefusal(
+        raise SecaggRefusedError(
             f"this site has masked its update of round {entry.header.round_number} already "
             f"(words {entry.used.masked}), and those files are gone: another update under the same "
             "masks would tell the difference, so this round goes on without the site"
         )
     if entry.signed is not None or entry.opened is not None:
-        raise SecaggRefusal(
+        raise SecaggRefusedError(
             f"this site has signed the survivors of round {entry.header.round_number}: an update "
             "that comes after that is not sent"
         )
@@ -320,7 +320,7 @@ def require_unused(entry: RoundEntry) -> None:
 
 def _require_same(header: Header, before: Positions | None, now: Positions, what: str) -> None:
     if before is not None and before != now:
-        raise SecaggRefusal(
+        raise SecaggRefusedError(
             f"this site has {what} {len(before)} survivors of round {header.round_number}, and is "
             f"now shown another set of {len(now)}: one set a round, for ever"
         )

@@ -31,7 +31,7 @@ from hansa.errors import LocalError
 from hansa.files import write_durably
 from hansa.secure.memberships import Fingerprint, Membership, read_membership
 from hansa_core.names import Name
-from hansa_core.secagg.errors import SecaggRefusal
+from hansa_core.secagg.errors import SecaggRefusedError
 from hansa_core.secagg.messages import Key, Member
 from hansa_core.signing import decode_base64, encode_base64, fingerprint
 
@@ -164,12 +164,12 @@ class Peers:
     def remember(self, members: Sequence[Member]) -> list[Member]:
         """Pin, in the mode first-use, those never seen before; return them.
 
-        Raises SecaggRefusal: one of them is not to be trusted (any more); LocalError.
+        Raises SecaggRefusedError: one of them is not to be trusted (any more); LocalError.
         """
         with self._changing() as book:
             for member in members:
                 if (doubt := book.doubt(member)) is not None:
-                    raise SecaggRefusal(f"{member.site_name}: {doubt}")
+                    raise SecaggRefusedError(f"{member.site_name}: {doubt}")
             new = [it for it in members if it.site_name not in book.pins]
             if book.mode is not PeersMode.FIRST_USE or not new:
                 return []

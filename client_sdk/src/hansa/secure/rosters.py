@@ -8,7 +8,7 @@ from uuid import UUID
 
 from hansa.secure.calls import SecureCalls
 from hansa.secure.journal import RosterEntry, SecureJournal
-from hansa_core.secagg.errors import SecaggRefusal
+from hansa_core.secagg.errors import SecaggRefusedError
 from hansa_core.secagg.messages import Header, Roster, parse
 from hansa_core.secagg.rosters import Group, check_header, open_group
 from hansa_core.secagg.site import OwnKeys
@@ -29,7 +29,7 @@ class Rosters:
         """Return the group that a round's header names, after checking that it is of it.
 
         Raises:
-            SecaggRefusal: this site did not confirm its roster, or deleted the keys since.
+            SecaggRefusedError: this site did not confirm its roster, or deleted the keys since.
             SecaggError: somebody has not confirmed it, or the header is not of it.
             HansaError: the hub does not show the confirmations.
         """
@@ -39,11 +39,11 @@ class Rosters:
         return group
 
     def own_keys(self, header: Header) -> OwnKeys:
-        """Return the site's keys for the roster of a round. Raises SecaggRefusal."""
+        """Return the site's keys for the roster of a round. Raises SecaggRefusedError."""
         roster = self._confirmed(header)
         keys = self._journal.keys(header.run_id, roster.version)
         if keys is None:
-            raise SecaggRefusal(_unknown(header.roster, header.run_id))
+            raise SecaggRefusedError(_unknown(header.roster, header.run_id))
         return keys.own
 
     def _open(self, header: Header) -> Group:
@@ -63,7 +63,7 @@ class Rosters:
     def _confirmed(self, header: Header) -> RosterEntry:
         entry = self._journal.roster(header.run_id, header.roster)
         if entry is None:
-            raise SecaggRefusal(_unknown(header.roster, header.run_id))
+            raise SecaggRefusedError(_unknown(header.roster, header.run_id))
         return entry
 
 

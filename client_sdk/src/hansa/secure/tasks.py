@@ -25,7 +25,7 @@ from hansa_core import wire
 from hansa_core.codecs.plans import ExactPlan
 from hansa_core.layouts import Layout
 from hansa_core.secagg.encoding import SEED_SIZE, encode
-from hansa_core.secagg.errors import SecaggRefusal
+from hansa_core.secagg.errors import SecaggRefusedError
 from hansa_core.secagg.messages import Header, ranges_digest
 from hansa_core.secagg.plans import Terms
 from hansa_core.secagg.rosters import MASKED, SEALS, Group, vector_layout
@@ -85,7 +85,7 @@ class SecureDesk:
 
         Raises:
             LocalError: this site takes part in secure runs only.
-            SecaggRefusal, SecaggError: the hub asks for what an honest site does not do.
+            SecaggRefusedError, SecaggError: the hub asks for what an honest site does not do.
             HansaError: the roster's confirmations cannot be had.
         """
         asked = task.secure
@@ -98,10 +98,12 @@ class SecureDesk:
         terms = group.roster.terms
         scalars = [scalar.value for scalar in task.local_work.scalars]
         if task.kind is RoundKind.TRAIN and scalars != terms.scalars:
-            raise SecaggRefusal(f"the task asks for the scalars {scalars}, agreed: {terms.scalars}")
+            raise SecaggRefusedError(
+                f"the task asks for the scalars {scalars}, agreed: {terms.scalars}"
+            )
         position = group.roster.position(self._site_id)
         if position is None or position not in header.participants:
-            raise SecaggRefusal(f"round {header.round_number} leaves this site out")
+            raise SecaggRefusedError(f"round {header.round_number} leaves this site out")
         require_unused(self._journal.round(header))
         own = self._rosters.own_keys(header)
         return SecureTask(header, header.digest(), asked.ranges, group, own)
@@ -109,7 +111,7 @@ class SecureDesk:
     def use(self, task: wire.Task, answer: Answer) -> None:
         """Keep that this answer is the one of its round, before any of it is sent.
 
-        Raises SecaggRefusal if the site has masked another.
+        Raises SecaggRefusedError if the site has masked another.
         """
         if task.secure is None:
             return
@@ -128,7 +130,7 @@ class SecureDesk:
                 "its plan needs a section `secure`"
             )
         if self._journal.knows(task.run_id):
-            raise SecaggRefusal(
+            raise SecaggRefusedError(
                 f"run {task.run_name} is a secure one, for which this site has made keys, and "
                 f"round {task.round_number} asks for its answer in the clear"
             )
@@ -185,7 +187,7 @@ def _metrics(given: Contribution) -> dict[str, tuple[float, int]]:
 
 
 def _require_agreement(task: wire.Task, header: Header, ranges: tuple[float, ...]) -> None:
-    """Raise SecaggRefusal naming the first thing in which task and header differ."""
+    """Raise SecaggRefusedError naming the first thing in which task and header differ."""
     slots = {slot.name: slot.digest for slot in task.slots}
     for what, asked, bound in (
         ("run", task.run_id, header.run_id),
@@ -196,12 +198,12 @@ def _require_agreement(task: wire.Task, header: Header, ranges: tuple[float, ...
         ("ranges' digest", ranges_digest(ranges), header.ranges),
     ):
         if asked != bound:
-            raise SecaggRefusal(
+            raise SecaggRefusedError(
                 f"the task and the header of its secure round disagree in the {what}: "
                 f"{asked} and {bound}"
             )
     if not isinstance(task.codec, ExactPlan) or task.groups:
-        raise SecaggRefusal(
+        raise SecaggRefusedError(
             "a secure round's update is neither encoded nor of a group of tensors, "
             f"and the task asks for codec {task.codec.name} and groups {task.groups}"
         )

@@ -21,7 +21,7 @@ class SealError(SecaggError):
     slug = "seal-unusable"
 
 
-class SecaggRefusal(SecaggError):
+class SecaggRefusedError(SecaggError):
     """What an honest party does not do, whoever asks: its own checks say no."""
 
     slug = "secure-aggregation-refused"

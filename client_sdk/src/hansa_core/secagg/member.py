@@ -7,7 +7,7 @@ signs one set a round, for ever.
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from hansa_core.secagg.errors import SealError, SecaggError, SecaggRefusal
+from hansa_core.secagg.errors import SealError, SecaggError, SecaggRefusedError
 from hansa_core.secagg.graph import survey
 from hansa_core.secagg.keys import pair_secret, seal_key
 from hansa_core.secagg.messages import Header, Opening, Survivors, SurvivorSignature
@@ -31,21 +31,21 @@ def check_survivors(group: Group, header: Header, survivors: tuple[int, ...]) ->
 
     Raises:
         SecaggError: the header is not of this group.
-        SecaggRefusal: too few of them, strangers among them, or a graph that hides them badly.
+        SecaggRefusedError: too few of them, strangers among them, or a graph that hides them badly.
     """
     check_header(group, header)
     strangers = sorted(set(survivors) - set(header.participants))
     if strangers:
-        raise SecaggRefusal(f"survivors {strangers[:8]} are no participants of the round")
+        raise SecaggRefusedError(f"survivors {strangers[:8]} are no participants of the round")
     least = least_survivors_of(group, header)
     if len(survivors) < least:
-        raise SecaggRefusal(
+        raise SecaggRefusedError(
             f"a sum of {len(survivors)} of {len(header.participants)} updates, wanted {least}"
         )
     degree, connected = survey(graph_of(group, header), survivors)
     wanted = least_degree_of(len(header.participants))
     if degree < wanted or not connected:
-        raise SecaggRefusal(
+        raise SecaggRefusedError(
             f"a survivor has {degree} surviving neighbours, wanted {wanted}, and their graph is "
             f"{'connected' if connected else 'cut in two'}: it would not hide them"
         )
@@ -58,7 +58,7 @@ def check_quorum(
     survivors: tuple[int, ...],
     signatures: Sequence[SurvivorSignature],
 ) -> None:
-    """Raise SecaggRefusal unless a quorum of the committee has signed exactly these survivors."""
+    """Raise SecaggRefusedError unless a quorum of the committee has signed exactly these survivors."""
     message = check_survivors(group, header, survivors)
     signers: set[int] = set()
     for it in signatures:
@@ -66,10 +66,12 @@ def check_quorum(
             group.seat(it.member)
             verify_message(message, it.signature, group.identity_key(it.member))
         except SecaggError as error:
-            raise SecaggRefusal(f"a signature of the survivors by {it.member}: {error}") from error
+            raise SecaggRefusedError(
+                f"a signature of the survivors by {it.member}: {error}"
+            ) from error
         signers.add(it.member)
     if len(signers) < group.parameters.quorum:
-        raise SecaggRefusal(
+        raise SecaggRefusedError(
             f"{len(signers)} of the committee signed these survivors, "
             f"wanted {group.parameters.quorum} of {len(group.committee)}"
         )
@@ -102,12 +104,12 @@ def open_sum(
 
     Raises:
         SecaggError: the header is not of this group, or the site not in its committee.
-        SecaggRefusal: no quorum signed these survivors, or the seals are of something else.
+        SecaggRefusedError: no quorum signed these survivors, or the seals are of something else.
     """
     check_quorum(group, header, survivors, signatures)
     position = group.roster.position(site_id)
     if position is None:
-        raise SecaggRefusal("this site is no member of the roster")
+        raise SecaggRefusedError("this site is no member of the roster")
     group.seat(position)
     graph = graph_of(group, header)
     wanted = [
@@ -116,7 +118,7 @@ def open_sum(
         for index in (0, *(seed_index(graph, sender, other) for other in lost))
     ]
     if len(seals) != len(wanted) * SEAL_SIZE:
-        raise SecaggRefusal(
+        raise SecaggRefusedError(
             f"{len(seals)} bytes of seals came, wanted {len(wanted)} of {SEAL_SIZE} each"
         )
     round_digest = bytes.fromhex(header.digest())
@@ -141,7 +143,7 @@ def open_sum(
         try:
             shares += unseal(sealed, keys[sender], round_digest, sender, position, index)
         except SealError as error:
-            raise SecaggRefusal(
+            raise SecaggRefusedError(
                 f"the seal of seed {index} of member {sender} is not one for this round and "
                 f"member: {error}"
             ) from error

@@ -13,7 +13,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from hansa_core.secagg.errors import SecaggRefusal
+from hansa_core.secagg.errors import SecaggRefusedError
 from hansa_core.secagg.keys import (
     commitment,
     exchange_public,
@@ -77,22 +77,22 @@ def check_roster(
     terms: Terms | None,
     trust: Trust,
 ) -> None:
-    """Raise SecaggRefusal unless the site may confirm a roster.
+    """Raise SecaggRefusedError unless the site may confirm a roster.
 
     `identity_key`: the site's own public key. `terms`: what it was asked to make keys for; None:
     that was forgotten.
     """
     position = roster.position(site_id)
     if position is None:
-        raise SecaggRefusal(f"roster version {roster.version} leaves this site out")
+        raise SecaggRefusedError(f"roster version {roster.version} leaves this site out")
     mine = roster.members[position]
     wanted = keys_message(own, run_id=roster.run_id, site_id=site_id, version=roster.version)
     if roster.keys_of(mine) != wanted or mine.identity_key != encode_base64(identity_key):
-        raise SecaggRefusal(
+        raise SecaggRefusedError(
             f"roster version {roster.version} lists other keys for this site than it made"
         )
     if terms is not None and roster.terms != terms:
-        raise SecaggRefusal(
+        raise SecaggRefusedError(
             f"roster version {roster.version} has other terms than this site made its keys for"
         )
     check_members(roster)
@@ -102,7 +102,7 @@ def check_roster(
         if member.site_id != site_id and (doubt := trust(member)) is not None
     ]
     if doubts:
-        raise SecaggRefusal(
+        raise SecaggRefusedError(
             f"roster version {roster.version} has members that this site does not trust: "
             + "; ".join(doubts[:8])
         )
@@ -133,12 +133,12 @@ def mask(
 
     Raises:
         SecaggError: the header is not of this group.
-        SecaggRefusal: the site does not take part in the round.
+        SecaggRefusedError: the site does not take part in the round.
     """
     check_header(group, header)
     position = group.roster.position(site_id)
     if position is None or position not in header.participants:
-        raise SecaggRefusal(f"round {header.round_number} leaves this site out")
+        raise SecaggRefusedError(f"round {header.round_number} leaves this site out")
     round_digest = bytes.fromhex(header.digest())
     near = graph_of(group, header)[position]
     secrets = {other: _secret(group, own, position, other) for other in {*near, *group.committee}}

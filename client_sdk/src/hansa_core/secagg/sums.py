@@ -27,6 +27,7 @@ from hansa_core.secagg.masks import MaskStream
 from hansa_core.secagg.packing import BLOCK, Words
 from hansa_core.secagg.plans import Terms
 from hansa_core.secagg.rosters import masked_layout
+from hansa_core.secagg.terms import Weighing
 from hansa_core.secagg.vectors import VectorLayout
 from hansa_core.tensors import ReadAt, Sink, encode_header, read_header
 
@@ -53,6 +54,11 @@ class SumJob:
     ranges: tuple[float, ...]
     files: tuple[MaskedFile, ...]  # of the survivors
     seeds: Seeds
+
+    @property
+    def weighing(self) -> Weighing:
+        """How updates were weighed: an evaluation, which has no tensors, by its examples."""
+        return self.terms.weighing if self.vector.uploaded.tensors else Weighing.EXAMPLES
 
     @property
     def added(self) -> list[bytes]:
@@ -104,7 +110,7 @@ def totals_of(job: SumJob) -> Totals:
         vector,
         job.terms.quantiser,
         job.ranges,
-        job.terms.weighing,
+        job.weighing,
         len(job.files),
     )
 
@@ -165,7 +171,7 @@ def write_means(
     Sinks use or copy the bytes before they return. Raises SecaggError for a sum that no such
     updates add up to, and what reading and the sinks raise.
     """
-    mean = MeanDelta.of(job.vector, job.terms.quantiser, job.ranges, job.terms.weighing, totals)
+    mean = MeanDelta.of(job.vector, job.terms.quantiser, job.ranges, job.weighing, totals)
     for segment in wanted:
         written = 0
         for first, stop in _words_of(job.vector, segment):

@@ -24,9 +24,8 @@ from hansa_core.secagg.decoding import MeanDelta, Totals, read_totals
 from hansa_core.secagg.encoding import encode
 from hansa_core.secagg.hub import agreeing, assemble_roster, bundle, open_seals, reconstruct
 from hansa_core.secagg.masks import MaskStream
-from hansa_core.secagg.member import check_survivors, open_sum
+from hansa_core.secagg.member import check_survivors
 from hansa_core.secagg.messages import (
-    Confirmation,
     Header,
     Opening,
     Roster,
@@ -45,7 +44,7 @@ from hansa_core.secagg.rosters import (
     verify_message,
 )
 from hansa_core.secagg.seals import SealsFile
-from hansa_core.secagg.site import confirm, mask
+from hansa_core.secagg.site import mask
 from hansa_core.secagg.terms import Weighing
 from hansa_core.secagg.vectors import VectorLayout
 from hansa_core.signing import encode_base64
@@ -153,17 +152,12 @@ class SecureHub(FakeHub):
         digest = self.roster.digest()
         mine = SignedConfirmation(confirmation=said.message, signature=said.signature)
         check_confirmation(self.roster, digest, mine)
-        every = [mine, *(self.confirmation(other) for other in self.others.values())]
+        every = [mine, *(it.confirmation(self.roster) for it in self.others.values())]
         self.group: Group = open_group(self.roster, every)
         self.roster_views[digest] = wire.RosterView(
             digest=digest, body=self.roster.body().decode(), confirmations=every
         )
         self.open_round()
-
-    def confirmation(self, other: Other) -> SignedConfirmation:
-        own = other.own[self.roster.version]
-        message: Confirmation = confirm(self.roster, site_id=other.site_id, own=own)
-        return SignedConfirmation(confirmation=message, signature=signed(other.private, message))
 
     def new_header(self, **changes: Any) -> Header:
         fields: dict[str, Any] = {
@@ -304,16 +298,9 @@ class SecureHub(FakeHub):
             self.over = True
 
     def opening_of(self, name: str) -> Opening:
+        sealed = bundle(self.group, self.header, self.survivors, self.position(name), self.seals)
         other = self.others[name]
-        return open_sum(
-            self.group,
-            self.header,
-            site_id=other.site_id,
-            own=other.own[self.roster.version],
-            survivors=self.survivors,
-            signatures=self.quorum,
-            seals=bundle(self.group, self.header, self.survivors, self.position(name), self.seals),
-        )
+        return other.opening(self.group, self.header, self.survivors, self.quorum, sealed)
 
     def read_sum(self, openings: Sequence[Opening]) -> Totals:
         """Take the masks off the survivors' sum, note the mean delta and return the totals."""

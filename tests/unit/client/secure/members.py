@@ -1,5 +1,6 @@
 """The members of a roster that are played in tests, and what they upload, sign and send."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
@@ -7,10 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hansa_core.secagg.masks import Suite
-from hansa_core.secagg.messages import Keys, Member, Message
+from hansa_core.secagg.member import open_sum
+from hansa_core.secagg.messages import (
+    Header,
+    Keys,
+    Member,
+    Message,
+    Opening,
+    Roster,
+    SignedConfirmation,
+    SurvivorSignature,
+)
 from hansa_core.secagg.plans import Terms
-from hansa_core.secagg.rosters import MASKED, PURPOSES, SEALS
-from hansa_core.secagg.site import OwnKeys, make_keys
+from hansa_core.secagg.rosters import MASKED, PURPOSES, SEALS, Group
+from hansa_core.secagg.site import OwnKeys, confirm, make_keys
 from hansa_core.secagg.terms import QuantiserPlan, SummedMetrics, Weighing
 from hansa_core.signing import encode_base64, generate_private_key, public_key, sign
 from hansa_core.tensors import bytes_reader, read_tensors
@@ -45,6 +56,28 @@ class Other:
         own, keys = make_keys(run_id=run_id, site_id=self.site_id, version=version)
         self.own[version] = own
         return line_of(self.name, public_key(self.private), keys, signed(self.private, keys))
+
+    def confirmation(self, roster: Roster) -> SignedConfirmation:
+        message = confirm(roster, site_id=self.site_id, own=self.own[roster.version])
+        return SignedConfirmation(confirmation=message, signature=signed(self.private, message))
+
+    def opening(
+        self,
+        group: Group,
+        header: Header,
+        survivors: tuple[int, ...],
+        signatures: Sequence[SurvivorSignature],
+        seals: bytes,
+    ) -> Opening:
+        return open_sum(
+            group,
+            header,
+            site_id=self.site_id,
+            own=self.own[group.roster.version],
+            survivors=survivors,
+            signatures=signatures,
+            seals=seals,
+        )
 
 
 def line_of(name: str, identity_key: bytes, keys: Keys, signature: str) -> Member:

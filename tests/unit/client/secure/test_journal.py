@@ -17,7 +17,7 @@ from hansa.secure.journal import (
     RosterEntry,
     SecureJournal,
 )
-from hansa_core.secagg.errors import SecaggRefusal
+from hansa_core.secagg.errors import SecaggRefusedError
 from hansa_core.secagg.messages import Header
 from hansa_core.secagg.site import make_keys
 from hansa_core.states import RoundKind
@@ -82,16 +82,16 @@ def test_keys_are_kept_for_their_owner_alone(journal: SecureJournal, tmp_path: P
 @pytest.mark.parametrize("version", [1, 2])
 def test_versions_never_go_back(journal: SecureJournal, version: int) -> None:
     journal.store_keys(RUN, keys_of(2))
-    with pytest.raises(SecaggRefusal, match="wanted a newer one"):
+    with pytest.raises(SecaggRefusedError, match="wanted a newer one"):
         journal.store_keys(RUN, keys_of(version))
 
 
 def test_one_roster_is_confirmed_for_a_version(journal: SecureJournal) -> None:
     journal.confirm(RUN, roster_of(2))
     journal.confirm(RUN, roster_of(2))
-    with pytest.raises(SecaggRefusal, match="as the same version"):
+    with pytest.raises(SecaggRefusedError, match="as the same version"):
         journal.confirm(RUN, roster_of(2, "e" * 64))
-    with pytest.raises(SecaggRefusal, match="older than version 2"):
+    with pytest.raises(SecaggRefusedError, match="older than version 2"):
         journal.confirm(RUN, roster_of(1))
 
 
@@ -123,16 +123,16 @@ def test_a_round_is_used_once(journal: SecureJournal, tmp_path: Path) -> None:
     journal.use(header_of(1), masked())
     again = SecureJournal(tmp_path)
     again.use(header_of(1), masked())
-    with pytest.raises(SecaggRefusal, match="masked its update of round 1 already"):
+    with pytest.raises(SecaggRefusedError, match="masked its update of round 1 already"):
         again.use(header_of(1), masked("e" * 64))
     again.use(header_of(1, retry=1), masked("e" * 64))  # another round
 
 
 def test_a_round_has_one_header(journal: SecureJournal) -> None:
     journal.use(header_of(1), masked())
-    with pytest.raises(SecaggRefusal, match="never held again with another"):
+    with pytest.raises(SecaggRefusedError, match="never held again with another"):
         journal.use(header_of(1, number=2), masked("e" * 64))
-    with pytest.raises(SecaggRefusal, match="never held again with another"):
+    with pytest.raises(SecaggRefusedError, match="never held again with another"):
         journal.sign(header_of(1, number=2), (0, 1, 2))
 
 
@@ -141,17 +141,17 @@ def test_one_set_of_survivors_is_signed_and_opened(journal: SecureJournal, tmp_p
     again = SecureJournal(tmp_path)
     again.sign(header_of(1), (0, 1, 2))
     for act in (again.sign, again.open):
-        with pytest.raises(SecaggRefusal, match="signed 3 survivors"):
+        with pytest.raises(SecaggRefusedError, match="signed 3 survivors"):
             act(header_of(1), (0, 1))
     again.open(header_of(1), (0, 1, 2))
     again.open(header_of(1), (0, 1, 2))
-    with pytest.raises(SecaggRefusal, match="signed the survivors of round 1"):
+    with pytest.raises(SecaggRefusedError, match="signed the survivors of round 1"):
         again.use(header_of(1), masked())
 
 
 def test_what_was_opened_is_not_signed_otherwise(journal: SecureJournal) -> None:
     journal.open(header_of(1), (0, 1, 2))
-    with pytest.raises(SecaggRefusal, match="opened the sum of 3"):
+    with pytest.raises(SecaggRefusedError, match="opened the sum of 3"):
         journal.sign(header_of(1), (1, 2))
 
 

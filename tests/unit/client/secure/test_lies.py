@@ -4,7 +4,7 @@ Every test ends the same way: the site refuses, tells its operator and the hub w
 hub was after was never sent.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,18 +13,15 @@ import pytest
 
 from hansa.identity import StateDir
 from hansa.journal import store_tensors
-from hansa.secure.journal import SecureJournal
 from hansa_core import wire
 from hansa_core.secagg.hub import bundle
-from hansa_core.secagg.messages import Member, Roster
 from hansa_core.signing import (
     encode_base64,
-    fingerprint,
-    public_key,
 )
 from tests.unit.client.fake_hub import serving
 from tests.unit.client.secure.hubs import SecureHub
 from tests.unit.client.secure.members import OTHERS
+from tests.unit.client.secure.refusals import kinds, refused_duty, refused_task
 from tests.unit.client.secure.sites import MODEL, StepTrainer, a_site, model_bytes, run_secure
 
 
@@ -43,42 +40,6 @@ def state(hub: SecureHub, tmp_path: Path) -> StateDir:
 @pytest.fixture
 def model(tmp_path: Path) -> bytes:
     return model_bytes(tmp_path)
-
-
-def refused_duty(hub: SecureHub, state: StateDir, *, tasks: int = 2) -> str:
-    """Run the site until it refuses its one duty; return the reason that all were told."""
-    result = run_secure(state, hub, tasks=tasks)
-    (said,) = result.messages("secure_refused")
-    ((duty_id, reason),) = hub.refusals.items()
-    assert duty_id not in hub.duty_answers
-    assert reason in said
-    assert SecureJournal(state.path).refusal(hub.run_id, duty_id) == reason
-    return reason
-
-
-def refused_task(hub: SecureHub, state: StateDir, *, tasks: int = 1) -> str:
-    """Run the site until it refuses a task; return what the researcher reads."""
-    uploads = len(hub.uploads)
-    result = run_secure(state, hub, tasks=tasks)
-    (said,) = result.messages("secure_refused")
-    (failure,) = hub.failures
-    assert failure.error in said
-    assert len(hub.uploads) - uploads == result.done  # nothing of the one that it refused
-    return failure.error
-
-
-def kinds(hub: SecureHub) -> list[str]:
-    """Return the kinds of the duties that the site did."""
-    return [said.kind for said in hub.duty_answers.values()]
-
-
-def with_member(roster: Roster, name: str, change: Callable[[Member], Member]) -> Roster:
-    members = tuple(change(it) if it.site_name == name else it for it in roster.members)
-    return roster.model_copy(update={"members": members})
-
-
-def fingerprint_of(hub: SecureHub, name: str) -> str:
-    return fingerprint(public_key(hub.others[name].private))
 
 
 def another_model(hub: SecureHub, tmp_path: Path) -> wire.CheckpointRef:

@@ -19,7 +19,7 @@ from hansa.secure.memberships import (
     sign_membership,
 )
 from hansa.secure.peers import Peers, PeersMode
-from hansa_core.secagg.errors import SecaggRefusal
+from hansa_core.secagg.errors import SecaggRefusedError
 from hansa_core.secagg.messages import Member
 from hansa_core.signing import (
     decode_base64,
@@ -58,7 +58,7 @@ def test_first_use_pins_what_is_new_and_refuses_what_has_changed(
     again = Peers(tmp_path)
     swapped = member("oslo")
     assert f"pinned is {shown(oslo)}" in (again.book().doubt(swapped) or "")
-    with pytest.raises(SecaggRefusal, match="oslo: its key has the fingerprint"):
+    with pytest.raises(SecaggRefusedError, match="oslo: its key has the fingerprint"):
         again.remember([swapped])
     again.unpin("oslo")
     assert again.remember([swapped]) == [swapped]

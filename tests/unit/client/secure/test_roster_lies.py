@@ -7,7 +7,6 @@ from uuid import uuid4
 import pytest
 
 from hansa.identity import StateDir
-from hansa.secure.journal import SecureJournal
 from hansa.secure.memberships import ListedSite, Membership, sign_membership
 from hansa.secure.peers import Peers, PeersMode
 from hansa_core import wire
@@ -23,6 +22,7 @@ from hansa_core.signing import (
 from tests.unit.client.fake_hub import serving
 from tests.unit.client.secure.hubs import SecureHub
 from tests.unit.client.secure.members import OTHERS, Other
+from tests.unit.client.secure.refusals import kinds, refused_duty, refused_task
 from tests.unit.client.secure.sites import a_site, model_bytes, run_secure
 
 
@@ -41,33 +41,6 @@ def state(hub: SecureHub, tmp_path: Path) -> StateDir:
 @pytest.fixture
 def model(tmp_path: Path) -> bytes:
     return model_bytes(tmp_path)
-
-
-def refused_duty(hub: SecureHub, state: StateDir, *, tasks: int = 2) -> str:
-    """Run the site until it refuses its one duty; return the reason that all were told."""
-    result = run_secure(state, hub, tasks=tasks)
-    (said,) = result.messages("secure_refused")
-    ((duty_id, reason),) = hub.refusals.items()
-    assert duty_id not in hub.duty_answers
-    assert reason in said
-    assert SecureJournal(state.path).refusal(hub.run_id, duty_id) == reason
-    return reason
-
-
-def refused_task(hub: SecureHub, state: StateDir, *, tasks: int = 1) -> str:
-    """Run the site until it refuses a task; return what the researcher reads."""
-    uploads = len(hub.uploads)
-    result = run_secure(state, hub, tasks=tasks)
-    (said,) = result.messages("secure_refused")
-    (failure,) = hub.failures
-    assert failure.error in said
-    assert len(hub.uploads) - uploads == result.done  # nothing of the one that it refused
-    return failure.error
-
-
-def kinds(hub: SecureHub) -> list[str]:
-    """Return the kinds of the duties that the site did."""
-    return [said.kind for said in hub.duty_answers.values()]
 
 
 def with_member(roster: Roster, name: str, change: Callable[[Member], Member]) -> Roster:

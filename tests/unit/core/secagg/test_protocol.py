@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hansa_core.layouts import Layout
 from hansa_core.secagg import hub
-from hansa_core.secagg.errors import SecaggError, SecaggRefusal, ShareError
+from hansa_core.secagg.errors import SecaggError, SecaggRefusedError, ShareError
 from hansa_core.secagg.keys import mask_seed, pair_secret
 from hansa_core.secagg.masks import add_mask
 from hansa_core.secagg.member import check_survivors
@@ -181,7 +181,7 @@ def test_seals_of_another_round_open_nothing() -> None:
         seals = hub.open_seals(them.group, header, made.files)
         survivors = (0, 1, 2, 3)
         signatures = them.signatures(header, survivors)
-        with pytest.raises(SecaggRefusal, match="not one for this round"):
+        with pytest.raises(SecaggRefusedError, match="not one for this round"):
             them.opening(1, header, survivors, signatures, seals)
 
 
@@ -218,13 +218,13 @@ def test_members_refuse_survivors_that_hide_nobody() -> None:
     them = federation(9)
     header = them.header()
     assert check_survivors(them.group, header, (0, 1, 2, 3, 4, 5)).survivors == (0, 1, 2, 3, 4, 5)
-    with pytest.raises(SecaggRefusal, match="a sum of 5 of 9 updates, wanted 6"):
+    with pytest.raises(SecaggRefusedError, match="a sum of 5 of 9 updates, wanted 6"):
         check_survivors(them.group, header, (0, 1, 2, 3, 4))
     some = them.header(range(6))
-    with pytest.raises(SecaggRefusal, match=r"survivors \[7\] are no participants"):
+    with pytest.raises(SecaggRefusedError, match=r"survivors \[7\] are no participants"):
         check_survivors(them.group, some, (0, 1, 2, 3, 7))
     raised = federation(5, terms(min_survivors=5))
-    with pytest.raises(SecaggRefusal, match="a sum of 4 of 5 updates, wanted 5"):
+    with pytest.raises(SecaggRefusedError, match="a sum of 4 of 5 updates, wanted 5"):
         check_survivors(raised.group, raised.header(), (0, 1, 2, 3))
 
 
@@ -240,7 +240,7 @@ def test_members_refuse_a_graph_that_the_dropouts_thin_out() -> None:
     assert len(graph[lonely]) - 43 >= 49
     # 52 of its neighbours gone leave 48: more than a third of all is refused before that counts.
     lost = set(graph[lonely][:52])
-    with pytest.raises(SecaggRefusal):
+    with pytest.raises(SecaggRefusedError):
         check_survivors(them.group, many, tuple(it for it in range(130) if it not in lost))
 
 
@@ -250,16 +250,18 @@ def test_members_open_nothing_without_a_quorum() -> None:
     seals = hub.open_seals(them.group, made.header, made.files)
     survivors = (0, 1, 2, 3)
     few = them.signatures(made.header, survivors, [0, 1])
-    with pytest.raises(SecaggRefusal, match="2 of the committee signed these survivors, wanted 3"):
+    with pytest.raises(
+        SecaggRefusedError, match="2 of the committee signed these survivors, wanted 3"
+    ):
         them.opening(3, made.header, survivors, few, seals)
     again = [few[0]] * 3
-    with pytest.raises(SecaggRefusal, match="1 of the committee"):
+    with pytest.raises(SecaggRefusedError, match="1 of the committee"):
         them.opening(3, made.header, survivors, again, seals)
     others = them.signatures(made.header, (0, 1, 2), [0, 1, 2])
-    with pytest.raises(SecaggRefusal, match="does not verify"):
+    with pytest.raises(SecaggRefusedError, match="does not verify"):
         them.opening(3, made.header, survivors, others, seals)
     borrowed = [SurvivorSignature(member=it, signature=few[0].signature) for it in range(3)]
-    with pytest.raises(SecaggRefusal, match="does not verify"):
+    with pytest.raises(SecaggRefusedError, match="does not verify"):
         them.opening(3, made.header, survivors, borrowed, seals)
 
 
@@ -308,17 +310,17 @@ def test_sites_refuse_rosters_that_were_tampered_with() -> None:
     check(plain)
     swapped = Site(1).member()  # another identity under the same name: a key of the hub's
     members = [roster.members[0], swapped, roster.members[2]]
-    with pytest.raises(SecaggRefusal, match="does not trust"):
+    with pytest.raises(SecaggRefusedError, match="does not trust"):
         check({**plain, "members": members}, trusted=False)
     stolen = roster.members[1].model_copy(update={"exchange_key": swapped.exchange_key})
     with pytest.raises(SecaggError, match="site-1"):
         check({**plain, "members": [roster.members[0], stolen, roster.members[2]]})
-    with pytest.raises(SecaggRefusal, match="other terms"):
+    with pytest.raises(SecaggRefusedError, match="other terms"):
         check({**plain, "terms": terms(site_metrics=True)})
-    with pytest.raises(SecaggRefusal, match="leaves this site out"):
+    with pytest.raises(SecaggRefusedError, match="leaves this site out"):
         check({**plain, "members": [*roster.members[1:], Site(7).member()]})
     mine = Site(0, identity=generate_private_key()).member()
-    with pytest.raises(SecaggRefusal, match="other keys for this site"):
+    with pytest.raises(SecaggRefusedError, match="other keys for this site"):
         check({**plain, "members": [mine, *roster.members[1:]]})
 
 
