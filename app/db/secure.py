@@ -146,6 +146,30 @@ def duties(session: Session, roster_id: UUID, round_id: UUID, kind: DutyKind) ->
     ]
 
 
+def lost_in_setup(session: Session, roster_id: UUID, *, after: int) -> dict[UUID, str]:
+    """Return the sites that were asked into a roster in vain, and why.
+
+    None once the round that set it up is `after` or before.
+    """
+    query = (
+        select(Duty.site_id, Duty.state, Duty.reason)
+        .join(Round, Round.id == Duty.round_id)
+        .join(Roster, Roster.round_id == Round.id)
+        .where(
+            Roster.id == roster_id,
+            Round.number > after,
+            Duty.kind.in_((DutyKind.KEYS, DutyKind.CONFIRM)),
+        )
+        .distinct(Duty.site_id)
+        .order_by(Duty.site_id, Duty.id.desc())
+    )
+    return {
+        site_id: reason or "gave no reason"
+        for site_id, state, reason in session.execute(query)
+        if state in {DutyState.REFUSED, DutyState.CLOSED}
+    }
+
+
 def duties_of_round(session: Session, round_id: UUID) -> list[tuple[Duty, str]]:
     """Return all duties of a round, each with its site's name."""
     query = (

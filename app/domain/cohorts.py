@@ -38,6 +38,7 @@ class Candidate:
     state: SiteState = SiteState.ACTIVE
     machine: Machine | None = None
     examples: int | None = None  # of its last update in this run
+    unwilling: str | None = None  # why it came into no roster of late
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +173,8 @@ def _unfit(plan: CohortPlan, site: Candidate) -> str | None:
         return "waits for approval"
     if site.state is not SiteState.ACTIVE:
         return f"is {site.state}"
+    if site.unwilling is not None:
+        return f"is in no roster: {site.unwilling}"
     wrong = [
         f"{key} is {site.labels.get(key, 'not set')}, wanted {value}"
         for key, value in sorted(plan.labels.items())

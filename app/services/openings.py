@@ -1,10 +1,13 @@
 """What a run does next: open a round, ask more sites, wait, rest or end. The run is locked."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from app.db import metrics as metric_rows
 from app.db import runs as rows
+from app.db import secure as secure_rows
 from app.db import tasks as task_rows
 from app.db.models import Round, Run, Site
 from app.domain.cohorts import (
@@ -32,6 +35,7 @@ from app.services.transactions import Tx
 from hansa_core.plans import CohortChoice, RunPlan
 from hansa_core.states import RoundKind, RoundState, RunState, SiteState, TaskState
 
+ASKED_AGAIN = 10  # rounds after which a site that came into no roster is asked once more
 TRAINING_OVER = "training is over: the run evaluates what it has"
 
 
@@ -53,14 +57,21 @@ def go_on(tx: Tx, run: Run, *, now: datetime, online_for: timedelta) -> None:
         return
     held, failed_tries = rows.count_tries(tx.session, run.id, coming.number)
     sites = {site.name: site for site in rows.candidates(tx.session, run.federation_id)}
-    cohort = choose_cohort(
-        plan,
-        coming,
-        _candidates(tx, run, plan, [*sites.values()]),
-        online_for=online_for,
-        now=now,
-        failed_tries=failed_tries,
-    )
+    candidates = _candidates(tx, run, plan, [*sites.values()])
+    unwilling = _unwilling(tx, run, plan, coming)
+    willing = [
+        replace(it, unwilling=unwilling.get(sites[it.name].id)) if unwilling else it
+        for it in candidates
+    ]
+
+    def choose(among: Sequence[Candidate]) -> Cohort:
+        return choose_cohort(
+            plan, coming, among, online_for=online_for, now=now, failed_tries=failed_tries
+        )
+
+    cohort = choose(willing)
+    if cohort.waiting_for is not None and unwilling:
+        cohort = choose(candidates)  # it does not go without them
     if cohort.waiting_for is not None:
         run.state_reason = cohort.waiting_for
         return
@@ -188,6 +199,19 @@ def _why_stop(tx: Tx, run: Run, plan: RunPlan, now: datetime) -> str | None:
     )
     stalled = stagnation(plan.early_stopping, series)
     return None if stalled is None else f"stopped early, {rounds}: {stalled}"
+
+
+def _unwilling(tx: Tx, run: Run, plan: RunPlan, coming: NextRound) -> dict[UUID, str]:
+    """Return the sites that came into no roster of late, and why.
+
+    Each of them would cost every round another set-up, which it then fails again.
+    """
+    if secure_of(plan, coming.kind) is None:
+        return {}
+    roster = secure_rows.roster_in_force(tx.session, run.id)
+    if roster is None:
+        return {}
+    return secure_rows.lost_in_setup(tx.session, roster.id, after=coming.number - ASKED_AGAIN)
 
 
 def _candidates(tx: Tx, run: Run, plan: RunPlan, sites: Sequence[Site]) -> list[Candidate]:

@@ -8,6 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
+from app.services import openings
 from app.services.transactions import Transactions
 from app.settings import Settings
 from hansa_core import wire
@@ -152,6 +153,29 @@ def test_a_site_that_refuses_the_roster_is_told_of_and_left_out(
     assert kinds.count("duty.refused") == 1
     excluded = {it.site: it.reason for it in federation.round(run_id, 1).excluded}
     assert excluded == {"turku": "refused: oslo is a stranger\N{REPLACEMENT CHARACTER}"}
+
+
+def test_a_site_that_came_into_no_roster_is_asked_again_some_rounds_later(
+    federation: Federation, sites: list[SecureSite], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each round would begin with a set-up that this site fails."""
+    monkeypatch.setattr(openings, "ASKED_AGAIN", 2)
+    run_id = started(federation, rounds=4)
+    (duty,) = sites[3].duties().items
+    sites[3].refuse(duty.id, "not today")
+    agree(run_id, sites[:3])
+    for site in sites[:3]:
+        upload(site)
+    open_up(run_id, sites[:3])
+    second = federation.round(run_id, 2)
+    assert second.state is RoundState.COLLECTING  # without a set-up
+    excluded = {it.site: it.reason for it in second.excluded}
+    assert excluded == {"turku": "is in no roster: not today"}
+    for site in sites[:3]:
+        upload(site)
+    open_up(run_id, sites[:3])
+    assert federation.round(run_id, 3).state is RoundState.SETUP
+    assert [duty.kind for duty in sites[3].duties().items] == [DutyKind.KEYS]
 
 
 @pytest.mark.parametrize("phase", [DutyKind.KEYS, DutyKind.CONFIRM])

@@ -257,7 +257,7 @@ class SecureJournal:
         _unlink([*rounds, path], folder)
 
     def _require_one_header(self, header: Header) -> None:
-        """Raise SecaggRefusedError if this site did something for another header of the same round."""
+        """Raise SecaggRefusedError if this site did something for another header of the round."""
         digest = header.digest()
         for path in self._folder(header.run_id).glob("round-*.json"):
             other = _read(path, RoundEntry)
@@ -304,7 +304,7 @@ class SecureJournal:
 
 
 def require_unused(entry: RoundEntry) -> None:
-    """Raise SecaggRefusedError if the site has masked an update of this round, or signed its sum."""
+    """Raise SecaggRefusedError if the site has masked an update of it, or signed its sum."""
     if entry.used is not None:
         raise SecaggRefusedError(
             f"this site has masked its update of round {entry.header.round_number} already "

@@ -58,7 +58,7 @@ def check_quorum(
     survivors: tuple[int, ...],
     signatures: Sequence[SurvivorSignature],
 ) -> None:
-    """Raise SecaggRefusedError unless a quorum of the committee has signed exactly these survivors."""
+    """Raise SecaggRefusedError unless a quorum of the committee signed exactly these survivors."""
     message = check_survivors(group, header, survivors)
     signers: set[int] = set()
     for it in signatures:
