@@ -3,7 +3,7 @@
 import hashlib
 import random
 import threading
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from hansa_core.secagg.sums import (
 )
 from hansa_core.states import RoundKind, RoundState, RunState, TaskState
 from hansa_core.tensors import bytes_reader, read_header
+from tests.e2e.conftest import NewFederation
 from tests.e2e.federations import MODEL, Federation, plan
 from tests.e2e.processes import Stack
 
@@ -47,15 +48,22 @@ def secure_plan(**changes: Any) -> Any:
     return plan(**{**document, **changes})
 
 
-@pytest.fixture
-def ten(federation: Federation, tmp_path: Path) -> Federation:
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where sites keep their words, a folder each."""
+    return tmp_path_factory.mktemp("words")
+
+
+@pytest.fixture(scope="module")
+def ten(new_federation: NewFederation, words: Path) -> Generator[Federation]:
     """A federation of ten sites at work, whose words are kept."""
+    federation = new_federation()
     for name in SITES:
-        site = federation.enroll(name, HANSA_E2E_WORDS=str(tmp_path / "words" / name))
+        site = federation.enroll(name, HANSA_E2E_WORDS=str(words / name))
         site.trainer = WATCHED
         site.start()
-    federation.until_online(*SITES)
-    return federation
+    yield federation
+    federation.close()
 
 
 def sums_of(federation: Federation, run: wire.Run) -> list[tuple[RoundKind, SecureAccount]]:
@@ -111,9 +119,10 @@ def require_exact(federation: Federation, secure: SecureAccount, words: Path) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_sums_are_exact_whatever_is_killed(
-    stack: Stack, ten: Federation, tmp_path: Path, seed: int
+    stack: Stack, ten: Federation, words: Path, seed: int
 ) -> None:
     """A worker, the hub and two of ten sites are killed at moments that nobody chose."""
+    ten.until_online(*SITES)
     rng = random.Random(seed)  # noqa: S311 -- moments, no secrets
     run_id = ten.client.create_run(ten.slug, secure_plan()).id
     victims = ["worker", "hub", *rng.sample(SITES, 2)]
@@ -131,31 +140,35 @@ def test_sums_are_exact_whatever_is_killed(
     trained = [secure for kind, secure in sums_of(ten, run) if kind is RoundKind.TRAIN]
     assert len(trained) == ROUNDS
     for secure in trained:
-        require_exact(ten, secure, tmp_path / "words")
+        require_exact(ten, secure, words)
     ten.cli("verify", run.name, "--federation", ten.slug, expect=2)  # no key is pinned
 
 
 @pytest.mark.slow
-def test_a_round_goes_on_without_a_third_of_its_sites(ten: Federation, tmp_path: Path) -> None:
+def test_a_round_goes_on_without_a_third_of_its_sites(ten: Federation, words: Path) -> None:
     """Three of ten die in the middle of a round and stay away."""
+    ten.until_online(*SITES)
     run_id = ten.client.create_run(ten.slug, secure_plan(rounds=2, training={"steps": 300})).id
     ten.until_training(run_id, 1, *SITES)
     gone = ("site-2", "site-5", "site-9")
     for name in gone:
         ten.sites[name].kill()
     run = ten.until_ended(run_id)
+    for name in gone:
+        ten.sites[name].start()
     assert run.state is RunState.COMPLETED, run.state_reason
     first = ten.client.round(ten.slug, run_id, 1)
     late = {task.site_name for task in first.tasks if task.state is not TaskState.DONE}
     assert late == set(gone)
     for kind, secure in sums_of(ten, run):
         if kind is RoundKind.TRAIN:
-            require_exact(ten, secure, tmp_path / "words")
+            require_exact(ten, secure, words)
 
 
 @pytest.mark.slow
 def test_a_secure_run_learns_what_a_plain_one_does(ten: Federation) -> None:
     """The same model within what quantising rounds away, and nothing of a single site told."""
+    ten.until_online(*SITES)
     base = ten.client.model(ten.slug, MODEL).latest_checkpoint_id
     plans = {name: secure_plan(name=name) for name in ("plain", "hidden")}
     plans["plain"] = plans["plain"].model_copy(update={"secure": None})

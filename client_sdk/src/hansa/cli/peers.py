@@ -51,7 +51,7 @@ def list_peers(
             ]
         )
         return
-    say(_mode_of(peers.book()))
+    say(f"mode {mode_in_words(peers.book())}")
     print_table(
         ("NAME", "FINGERPRINT", "TRUSTED", "SINCE"),
         [
@@ -91,7 +91,7 @@ def set_mode(
     """Choose how other sites come to be trusted."""
     peers = _peers(state_dir)
     peers.set_mode(mode)
-    say(_mode_of(peers.book()))
+    say(f"mode {mode_in_words(peers.book())}")
 
 
 @app.command("consortium")
@@ -128,5 +128,6 @@ def _peers(state_dir: Path | None) -> Peers:
     return Peers(open_state_dir(state_dir or default_state_dir()).path)
 
 
-def _mode_of(book: Book) -> str:
-    return f"mode {book.mode}: {_MEANINGS[book.mode]}"
+def mode_in_words(book: Book) -> str:
+    """Return how other sites come to be trusted."""
+    return f"{book.mode}: {_MEANINGS[book.mode]}"

@@ -7,6 +7,7 @@ from uuid import UUID
 import typer
 from pydantic import JsonValue
 
+from hansa.cli import secure_rounds
 from hansa.cli.estimates import estimate_run
 from hansa.cli.output import JsonFlag, print_fields, print_json, print_table, say, when
 from hansa.cli.plans import parse_changes, read_plan
@@ -289,6 +290,7 @@ def _show_rounds(client: HansaClient, federation: str, run: wire.Run) -> None:
         ),
         empty="no rounds yet",
     )
+    secure_rounds.show_rounds(rounds)
     for item in burnt:
         say(f"round {item.number} was held before: {item.state}, {item.state_reason}", style="dim")
     for item in rounds:

@@ -19,6 +19,7 @@ from hansa.failures import Tracebacks
 from hansa.identity import StateDir, default_state_dir, open_state_dir
 from hansa.options import OUTAGE, RunnerEvent, RunnerOptions
 from hansa.runner import SiteRunner
+from hansa.secure.peers import Peers
 from hansa.site import SiteClient, enroll, rotate_key
 from hansa.trainer import load_trainer
 from hansa.transfers import Throttle, TransferOptions, parse_rate
@@ -174,4 +175,5 @@ def _known(state: StateDir) -> list[tuple[str, object]]:
         ("id", record.site_id),
         ("fingerprint", record.fingerprint),
         ("folder", state.path),
+        ("trusts", peers.mode_in_words(Peers(state.path).book())),
     ]

@@ -16,6 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from hansa.cli import secure_rounds
 from hansa.cli.feeds import AWAY, RunFeed
 from hansa.cli.output import errors, out, say
 from hansa.client import ENDED, HansaClient
@@ -126,8 +127,11 @@ def _watch_lines(client: HansaClient, federation: str, run_id: UUID) -> wire.Run
 
 
 def event_line(event: wire.Event) -> str:
-    """Return an event as one line: time, kind, and its plain values without ids and digests."""
-    told = " ".join(
+    """Return an event as one line: time, kind, and its plain values without ids and digests.
+
+    Those of secure rounds are told in words instead of values.
+    """
+    told = secure_rounds.event_words(event) or " ".join(
         f"{name}={value}"
         for name, value in event.data.items()
         if isinstance(value, (str, int, float))
@@ -168,6 +172,10 @@ def render(view: View) -> RenderableType:
     parts.append(bar)
     if view.round is not None:
         parts.append(_round_table(view.round))
+        if view.round.secure is not None:
+            parts.append(Text(secure_rounds.phase(view.round.state, view.round.secure)))
+            for refusal in secure_rounds.refusals(view.round.secure):
+                parts.append(Text(refusal, style="red"))
     if view.metrics:
         history = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
         for (kind, name), values in view.metrics.items():

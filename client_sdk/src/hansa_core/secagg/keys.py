@@ -6,6 +6,7 @@ round's seed tells nothing about the pair's secret, so opening it spoils that ro
 """
 
 import hashlib
+from collections.abc import Mapping
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -41,7 +42,23 @@ def pair_secret(private: bytes, public: bytes, roster_digest: bytes, own: int, o
         SecaggError: a key or digest of another length, a position that is no u16, or a public key
             of low order, which makes the same secret with every private key.
     """
+    return pair_secrets(private, {other: public}, roster_digest, own)[other]
+
+
+def pair_secrets(
+    private: bytes, publics: Mapping[int, bytes], roster_digest: bytes, own: int
+) -> dict[int, bytes]:
+    """Return s_ij with each of many others, by position: as `pair_secret`, many at once."""
     key = _private_key(private)
+    roster = _sized(roster_digest, "roster digest")
+    return {
+        other: _pair_secret(key, public, roster, own, other) for other, public in publics.items()
+    }
+
+
+def _pair_secret(
+    key: X25519PrivateKey, public: bytes, roster: bytes, own: int, other: int
+) -> bytes:
     their_key = X25519PublicKey.from_public_bytes(_sized(public, "X25519 public key"))
     try:
         shared = key.exchange(their_key)
@@ -51,8 +68,7 @@ def pair_secret(private: bytes, public: bytes, roster_digest: bytes, own: int, o
             "the exchange gives zeros, wanted a secret"
         ) from error
     low, high = sorted((own, other))
-    info = _PAIR + _sized(roster_digest, "roster digest") + position_bytes(low)
-    return derive_key(shared, info + position_bytes(high))
+    return derive_key(shared, _PAIR + roster + position_bytes(low) + position_bytes(high))
 
 
 def mask_seed(secret: bytes, round_digest: bytes) -> bytes:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from hansa_core.secagg.errors import SealError, SecaggError, SecaggRefusedError
 from hansa_core.secagg.graph import survey
-from hansa_core.secagg.keys import pair_secret, seal_key
+from hansa_core.secagg.keys import pair_secrets, seal_key
 from hansa_core.secagg.messages import Header, Opening, Survivors, SurvivorSignature
 from hansa_core.secagg.parameters import least_degree_of
 from hansa_core.secagg.rosters import (
@@ -122,20 +122,15 @@ def open_sum(
             f"{len(seals)} bytes of seals came, wanted {len(wanted)} of {SEAL_SIZE} each"
         )
     round_digest = bytes.fromhex(header.digest())
+    secrets = pair_secrets(
+        own.exchange_private,
+        {sender: group.exchange_key(sender) for sender in survivors},
+        group.digest_bytes,
+        position,
+    )
     keys = {
-        sender: seal_key(
-            pair_secret(
-                own.exchange_private,
-                group.exchange_key(sender),
-                group.digest_bytes,
-                position,
-                sender,
-            ),
-            round_digest,
-            sender,
-            position,
-        )
-        for sender in survivors
+        sender: seal_key(secret, round_digest, sender, position)
+        for sender, secret in secrets.items()
     }
     shares = bytearray()
     for place, (sender, index) in enumerate(wanted):

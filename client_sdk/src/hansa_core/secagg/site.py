@@ -19,7 +19,7 @@ from hansa_core.secagg.keys import (
     exchange_public,
     generate_exchange_key,
     mask_seed,
-    pair_secret,
+    pair_secrets,
     seal_key,
 )
 from hansa_core.secagg.masks import MaskStream
@@ -141,7 +141,8 @@ def mask(
         raise SecaggRefusedError(f"round {header.round_number} leaves this site out")
     round_digest = bytes.fromhex(header.digest())
     near = graph_of(group, header)[position]
-    secrets = {other: _secret(group, own, position, other) for other in {*near, *group.committee}}
+    others = {other: group.exchange_key(other) for other in {*near, *group.committee}}
+    secrets = pair_secrets(own.exchange_private, others, group.digest_bytes, position)
     pairs = [mask_seed(secrets[other], round_digest) for other in near]
     seeds = [seed, *pairs]
     lower = sum(other < position for other in near)  # of a pair, the lower adds and the higher
@@ -163,9 +164,3 @@ def mask(
         for seat, member in enumerate(group.committee)
     ]
     return write_seals([commitment(round_digest, it) for it in seeds], seals)
-
-
-def _secret(group: Group, own: OwnKeys, position: int, other: int) -> bytes:
-    return pair_secret(
-        own.exchange_private, group.exchange_key(other), group.digest_bytes, position, other
-    )
