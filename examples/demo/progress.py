@@ -16,6 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from hansa.cli import secure_rounds
 from hansa.client import ENDED, HansaClient
 from hansa_core import wire
 from hansa_core.states import RoundKind, TaskState
@@ -72,9 +73,7 @@ def follow(
         live: Live | None = None
         if console.is_terminal:
             live = stack.enter_context(Live(console=console, transient=True, auto_refresh=False))
-        console.print(
-            Text("The global model on held-out patients, mean over all patients:", style="bold")
-        )
+        console.print(Text(_heading(view.run), style="bold"), soft_wrap=True)
         while True:
             # Looked at before the events: what ended by now has all its events stored.
             view.run = client.run(federation, run_id)
@@ -94,6 +93,13 @@ def follow(
             pause(BETWEEN_LOOKS_SECONDS)
 
 
+def _heading(run: wire.Run) -> str:
+    mean = "mean over all patients"
+    if run.plan.secure is not None:
+        mean += ", from sums that hide each hospital's"
+    return f"The global model on held-out patients, {mean}:"
+
+
 def _told(events: Iterable[wire.Event], names: dict[str, str]) -> Iterator[str]:
     """Yield a line for what does not happen in a quiet run."""
     for event in events:
@@ -107,6 +113,8 @@ def _told(events: Iterable[wire.Event], names: dict[str, str]) -> Iterator[str]:
                 yield f"{who} takes its task again, attempt {attempt}"
             case "task.reopened" | "task.failed" | "task.late":
                 yield f"{who}: {event.kind} {event.data.get('reason') or ''}".rstrip()
+            case "roster.confirmed" | "duty.refused":
+                yield secure_rounds.event_words(event) or event.kind
             case _:
                 pass
 
@@ -153,6 +161,8 @@ def _render(view: _View) -> RenderableType:
         parts.append(Text(run.state_reason, style="yellow"))
     if view.round is not None:
         parts.append(_render_tasks(view.round))
+        if view.round.secure is not None:
+            parts.append(Text(secure_rounds.phase(view.round.state, view.round.secure)))
     return Group(*parts)
 
 

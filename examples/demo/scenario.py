@@ -218,4 +218,5 @@ class Demo:
 def _secured(plan: RunPlan) -> RunPlan:
     """Return the same plan with secure aggregation."""
     document = plan.model_dump(mode="json", exclude_defaults=True)
-    return parse_plan({**document, "name": f"{plan.name}-secure", "secure": {}})
+    secure = {"metrics": {"evaluation": list(progress.METRICS)}}
+    return parse_plan({**document, "name": f"{plan.name}-secure", "secure": secure})

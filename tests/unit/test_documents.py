@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -16,7 +17,10 @@ from app.domain.errors import IllegalTransitionError
 from app.domain.secure import DutyState, RosterState
 from hansa_core import signing, wire
 from hansa_core.canonical import canonical_json
+from hansa_core.secagg.plans import SecurePlan
+from hansa_core.secagg.terms import QuantiserPlan, SummedMetrics
 from hansa_core.states import RoundState, RunState, SiteState, TaskState
+from hansa_core.strategies import strategies
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 KEY = bytes(range(32))
@@ -93,6 +97,27 @@ def test_documents_point_at_files_that_exist(document: Path) -> None:
     links = [document.parent / target for target in LINK.findall(text)]
     paths = [DOCS.parent / target for target in PATH.findall(text)]
     assert [str(path) for path in links + paths if not path.exists()] == []
+
+
+def test_the_documented_secure_section_is_every_field_with_its_default() -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", (DOCS / "runs.md").read_text(), re.DOTALL)
+    (block,) = [found for found in blocks if found.startswith("[secure]")]
+    told = tomllib.loads(block)["secure"]
+    assert SecurePlan.model_validate(told) == SecurePlan()
+    assert {*told, "min_survivors"} == {*SecurePlan.model_fields}  # which is none: no TOML value
+    assert {*told["quantiser"]} == {*QuantiserPlan.model_fields}
+    assert {*told["metrics"]} == {*SummedMetrics.model_fields}
+    assert "# min_survivors = " in block
+
+
+def test_the_documented_strategies_of_secure_sums_are_all_of_them() -> None:
+    rows = re.findall(
+        r"^\| `([\w-]+)` \|(?:[^|\n]*\|){6}([^|\n]*)\|$",
+        (DOCS / "strategies.md").read_text(),
+        re.MULTILINE,
+    )
+    told = {name: secure.strip() == "yes" for name, secure in rows}
+    assert told == {name: it.weighing is not None for name, it in strategies().items()}
 
 
 def json_examples() -> list[dict[str, Any]]:

@@ -6,15 +6,18 @@ import sys
 from collections.abc import Generator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from pydantic import JsonValue
 
-from hansa.cli import output, plans, settings, watch
+from hansa.cli import output, plans, secure_rounds, settings, watch
 from hansa.cli.main import main
 from hansa.errors import LocalError
 from hansa_core import wire
-from hansa_core.states import RunState
+from hansa_core.plans import parse_plan
+from hansa_core.states import RoundKind, RoundState, RunState
 from tests.unit.client.fake_hub import PASSWORD, SESSION_TOKEN, FakeHub, serving
 
 
@@ -28,8 +31,9 @@ def hub() -> Generator[FakeHub]:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HANSA_CONFIG", str(tmp_path / "config.json"))
     monkeypatch.setenv("HANSA_SITE_DIR", str(tmp_path / "site"))
-    for name in ("HANSA_URL", "HANSA_TOKEN", "HANSA_FEDERATION", "HANSA_DEBUG"):
+    for name in ("HANSA_URL", "HANSA_TOKEN", "HANSA_FEDERATION"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HANSA_DEBUG", "")  # so that what --debug sets is taken away again
     return tmp_path
 
 
@@ -124,7 +128,12 @@ def test_enrolling_shows_the_fingerprint_and_what_comes_next(
     assert hub.view().fingerprint in told
     assert "hansa site run" in told
     assert hansa(monkeypatch, "site", "status") == 0
-    assert "clinic-a" in capsys.readouterr().out
+    status = capsys.readouterr().out
+    assert "clinic-a" in status
+    assert "first-use" in status
+    assert hansa(monkeypatch, "site", "peers", "mode", "pinned") == 0
+    assert hansa(monkeypatch, "site", "status") == 0
+    assert "pinned: only sites that you pinned" in capsys.readouterr().out
 
 
 def test_running_without_an_enrolment_says_what_to_do(
@@ -173,6 +182,172 @@ def test_event_is_one_line_of_its_plain_values() -> None:
         data={"round_number": 3, "sites": ["a"], "reason": "", "site_id": "018f"},
     )
     assert watch.event_line(event) == "03:04:05 round.completed round_number=3"
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "told"),
+    [
+        (
+            "roster.confirmed",
+            {"roster": "ab" * 32, "version": 2, "members": 4},
+            "all 4 sites confirmed roster version 2",
+        ),
+        (
+            "round.signing",
+            {"survivors": 3, "participants": 4, "expires_at": "2026-01-03T03:04:05+00:00"},
+            "the committee is asked to sign the sum of 3 of 4 sites until 2026-01-03 03:04Z",
+        ),
+        (
+            "round.opening",
+            {"survivors": 3},
+            "a quorum signed; the committee is asked to open the sum of 3 sites",
+        ),
+        (
+            "duty.refused",
+            {"site_name": "oslo", "duty": "sign", "reason": "one set a round, for ever"},
+            "oslo refuses to sign whose sum it is: one set a round, for ever",
+        ),
+    ],
+)
+def test_events_of_secure_rounds_are_told_in_words(
+    kind: str, data: dict[str, JsonValue], told: str
+) -> None:
+    event = wire.Event(
+        id=1,
+        kind=kind,
+        run_id=uuid4(),
+        at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+        data={"round_number": 3, **data},
+    )
+    assert watch.event_line(event) == f"03:04:05 {kind} round 3: {told}"
+
+
+def a_secure_round(state: RoundState, **changes: Any) -> wire.RoundDetail:
+    """A round of four sites, one of which dropped out."""
+    told: dict[str, Any] = {
+        "roster": "ab" * 32,
+        "roster_version": 2,
+        "members": 4,
+        "participants": 4,
+        "survivors": 3,
+        "signatures": 1,
+        "quorum": 3,
+        "openings": 0,
+        "threshold": 3,
+        "waiting_for": [],
+        "refusals": {},
+        "transcript": None,
+        "expires_at": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+    }
+    return wire.RoundDetail(
+        id=uuid4(),
+        run_id=uuid4(),
+        number=3,
+        kind=RoundKind.TRAIN,
+        state=state,
+        state_reason=None,
+        base_checkpoint_id=uuid4(),
+        checkpoint_id=None,
+        deadline_at=datetime(2026, 1, 2, 4, tzinfo=UTC),
+        created_at=datetime(2026, 1, 2, 3, tzinfo=UTC),
+        closed_at=None,
+        tasks=[],
+        secure=wire.SecureRound.model_validate({**told, **changes}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "changes", "told"),
+    [
+        (
+            RoundState.SETUP,
+            {"waiting_for": ["espoo", "oslo"]},
+            "setting up roster version 2 of 4 sites; waiting for espoo, oslo until 2026-01-02 "
+            "03:04Z",
+        ),
+        (RoundState.COLLECTING, {}, "roster version 2 of 4 sites; 4 take part"),
+        (
+            RoundState.SIGNING,
+            {"waiting_for": ["oslo"], "expires_at": None},
+            "signing the sum of 3 of 4 sites: 1 signatures, 3 needed; waiting for oslo",
+        ),
+        (
+            RoundState.SIGNING,
+            {"survivors": None, "signatures": 0},
+            "signing a sum of up to 4 sites: 0 signatures, 3 needed",
+        ),
+        (
+            RoundState.OPENING,
+            {"openings": 2},
+            "opening the sum of 3 of 4 sites: 2 openings, 3 needed",
+        ),
+        (RoundState.AGGREGATING, {}, "opened: the sum of 3 of 4 sites is added up"),
+        (
+            RoundState.COMPLETED,
+            {"transcript": "cd" * 32},
+            "the sum of 3 of 4 sites, transcript cdcdcdcdcdcdcdcd",
+        ),
+        (RoundState.CANCELLED, {}, "cancelled, no sum was taken of it"),
+    ],
+)
+def test_the_phase_of_a_secure_round_is_told_in_words(
+    state: RoundState, changes: dict[str, Any], told: str
+) -> None:
+    detail = a_secure_round(state, **changes)
+    assert detail.secure is not None
+    assert secure_rounds.phase(detail.state, detail.secure) == told
+
+
+def test_secure_rounds_are_listed_with_their_transcripts_and_refusals(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    refused = {"refusals": {"oslo": "the model is another one"}}
+    ended = {"signatures": 3, "openings": 3, "transcript": "cd" * 32}
+    secure_rounds.show_rounds(
+        [
+            a_secure_round(RoundState.COMPLETED, **ended),
+            a_secure_round(RoundState.SIGNING, **refused),
+        ]
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].split() == f"3 2 3/4 3, 3 needed 3, 3 needed {'cd' * 32}".split()
+    assert lines[3].split() == ["3", "2", "3/4", "1,", "3", "needed", "0,", "3", "needed", "-"]
+    assert lines[4:] == [
+        "round 3: signing the sum of 3 of 4 sites: 1 signatures, 3 needed",
+        "round 3: oslo refuses: the model is another one",
+    ]
+
+
+def test_rounds_that_are_not_secure_add_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    plain = a_secure_round(RoundState.COMPLETED).model_copy(update={"secure": None})
+    secure_rounds.show_rounds([plain])
+    assert capsys.readouterr().out == ""
+
+
+def test_watching_a_secure_round_shows_its_phase_and_who_refuses(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    detail = a_secure_round(RoundState.SIGNING, refusals={"oslo": "another model"})
+    run = wire.Run(
+        id=uuid4(),
+        federation_id=uuid4(),
+        name="hidden",
+        state=RunState.RUNNING,
+        state_reason=None,
+        plan=parse_plan({"name": "hidden", "model": "line", "rounds": 3}),
+        plan_digest="ef" * 32,
+        model_id=uuid4(),
+        base_checkpoint_id=uuid4(),
+        latest_checkpoint_id=uuid4(),
+        rounds_completed=2,
+        created_at=datetime(2026, 1, 2, 3, tzinfo=UTC),
+        started_at=None,
+        finished_at=None,
+    )
+    output.out.print(watch.render(watch.View(run, detail)))
+    shown = capsys.readouterr().out
+    assert "signing the sum of 3 of 4 sites: 1 signatures, 3 needed" in shown
+    assert "oslo refuses: another model" in shown
 
 
 def test_exit_code_says_how_the_run_ended() -> None:

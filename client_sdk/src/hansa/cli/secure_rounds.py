@@ -26,15 +26,15 @@ def phase(state: RoundState, secure: wire.SecureRound) -> str:
         case RoundState.COLLECTING:
             told = f"{_roster(secure)}; {secure.participants} take part"
         case RoundState.SIGNING:
-            told = (
-                f"signing: {secure.signatures} of {secure.quorum} signatures for {_sum_of(secure)}"
-            )
+            have = f"{secure.signatures} signatures, {secure.quorum} needed"
+            told = f"signing {_sum_of(secure)}: {have}"
         case RoundState.OPENING:
-            told = f"opening: {secure.openings} of {secure.threshold} openings of {_sum_of(secure)}"
+            have = f"{secure.openings} openings, {secure.threshold} needed"
+            told = f"opening {_sum_of(secure)}: {have}"
         case RoundState.AGGREGATING:
             told = f"opened: {_sum_of(secure)} is added up"
         case RoundState.COMPLETED:
-            told = _sum_of(secure)
+            told = f"{_sum_of(secure)}, transcript {(secure.transcript or '-')[:16]}"
         case RoundState.FAILED | RoundState.CANCELLED:
             told = f"{state}, no sum was taken of it"
         case _:
@@ -64,8 +64,8 @@ def show_rounds(rounds: Iterable[wire.RoundDetail]) -> None:
                 item.number,
                 secure.roster_version,
                 None if secure.survivors is None else f"{secure.survivors}/{secure.participants}",
-                f"{secure.signatures}/{secure.quorum}" if secure.quorum else None,
-                f"{secure.openings}/{secure.threshold}" if secure.threshold else None,
+                f"{secure.signatures}, {secure.quorum} needed" if secure.quorum else None,
+                f"{secure.openings}, {secure.threshold} needed" if secure.threshold else None,
                 secure.transcript,
             )
             for item, secure in told
@@ -99,7 +99,9 @@ def _signing(data: Mapping[str, JsonValue]) -> str:
 
 
 def _opening(data: Mapping[str, JsonValue]) -> str:
-    return f"a quorum signed; the committee is asked to open the sum of {data.get('survivors')}"
+    return (
+        f"a quorum signed; the committee is asked to open the sum of {data.get('survivors')} sites"
+    )
 
 
 def _refused(data: Mapping[str, JsonValue]) -> str:
@@ -121,6 +123,8 @@ def _roster(secure: wire.SecureRound) -> str:
 
 
 def _sum_of(secure: wire.SecureRound) -> str:
+    if secure.survivors is None:  # the hub is about to say who they are
+        return f"a sum of up to {secure.participants} sites"
     return f"the sum of {secure.survivors} of {secure.participants} sites"
 
 

@@ -174,8 +174,8 @@ def render(view: View) -> RenderableType:
         parts.append(_round_table(view.round))
         if view.round.secure is not None:
             parts.append(Text(secure_rounds.phase(view.round.state, view.round.secure)))
-            for refusal in secure_rounds.refusals(view.round.secure):
-                parts.append(Text(refusal, style="red"))
+            refusals = secure_rounds.refusals(view.round.secure)
+            parts.extend(Text(refusal, style="red") for refusal in refusals)
     if view.metrics:
         history = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
         for (kind, name), values in view.metrics.items():
