@@ -43,7 +43,20 @@ _KINDS: Mapping[str, Sequence[Kind]] = {
     STORE: (Kind.AWAY, Kind.UNWRITABLE),
 }
 # Phases too short to be hit by chance.
-EVENTS = ("round.opened", "task.claimed", "task.done", "round.aggregating", "round.completed")
+# Those of a secure run alone, each with what comes about then in a plain one.
+INSTEAD: Mapping[str, str] = {
+    "roster.confirmed": "round.opened",
+    "round.signing": "task.done",
+    "round.opening": "round.aggregating",
+}
+EVENTS = (
+    "round.opened",
+    "task.claimed",
+    "task.done",
+    "round.aggregating",
+    "round.completed",
+    *INSTEAD,
+)
 
 _PAIRED = 0.2  # of faults: together with the one before
 _ON_EVENT = 0.5  # of the others

@@ -22,11 +22,13 @@ from app.embedded.processes import tail
 from hansa.client import ENDED, HansaClient
 from hansa.errors import HansaError
 from hansa.transfers import digest_file
+from hansa_core import wire
 from hansa_core.plans import RunPlan
 from tests.chaos import logs
-from tests.chaos.faults import STORE, Fault, Kind, Moment, draw_faults
+from tests.chaos.faults import INSTEAD, STORE, Fault, Kind, Moment, draw_faults
 from tests.chaos.machine import SLUG, TASK_LEASE_SECONDS, Machine
 from tests.chaos.runs import MODEL, Account, Auditor
+from tests.chaos.secure import SecureAuditor, second_answers, transcripts_beyond_one
 from tests.chaos.watching import Watch
 
 EVENT_SECONDS = 8.0  # to wait for an event to strike at; then without it
@@ -35,6 +37,8 @@ RUN_SECONDS = 300.0  # of a run under faults, at most
 LOOK_SECONDS = 0.1
 TAIL_LINES = 40
 LINE_CHARACTERS = 400
+
+Judge = Callable[[wire.Run], list[str]]  # what is wrong with a run that has ended
 
 
 @dataclass(slots=True)
@@ -47,6 +51,9 @@ class Outcome:
     timeline: list[str] = field(default_factory=list[str])
     runs: int = 0  # that ended under faults
     rounds: int = 0  # of those
+    burnt: int = 0  # rounds of secure runs that came to no sum
+    late: int = 0  # updates that came too late for a sum
+    secure_phases: Counter[str] = field(default_factory=Counter[str])  # that faults struck
     tasks_again: int = 0  # claims beyond the first, of those
     aggregations_again: int = 0  # begun beyond the first, of those
     exceptions: Counter[str] = field(default_factory=Counter[str])
@@ -110,12 +117,17 @@ class _Harness:
             auditor = Auditor(client, SLUG, machine.conninfo)
             base = client.model(SLUG, MODEL).latest_checkpoint_id
             assert base is not None
-            quiet: list[tuple[RunPlan, Account]] = []
+            secure = SecureAuditor(auditor, machine.sites)
+            judged: list[tuple[RunPlan, Judge]] = []
             for plan in self._plans:
+                if plan.secure is not None:
+                    judged.append((plan, secure.violations))
+                    continue
                 self._say(f"an undisturbed run of plan {plan.name!r}")
-                quiet.append((plan, _undisturbed(machine, client, auditor, plan, base)))
+                quiet = _undisturbed(machine, client, auditor, plan, base)
+                judged.append((plan, _compared(auditor, quiet)))
             with Watch(machine.conninfo) as watch:
-                researcher = _Researcher(client, auditor, base, quiet, self._outcome, self._say)
+                researcher = _Researcher(client, auditor, base, judged, self._outcome, self._say)
                 researcher.start()
                 try:
                     self._strike_all(machine, watch, researcher)
@@ -127,6 +139,7 @@ class _Harness:
                     researcher.gives_up.set()
             self._outcome.violations += machine.surprises()
             self._outcome.violations += _blobs_without_their_digest(machine.store.path)
+            self._outcome.violations += transcripts_beyond_one(machine.store.path)
             client.close()
         self._read_logs(machine)
 
@@ -139,7 +152,7 @@ class _Harness:
         )
         rng = Random(self._outcome.seed)  # noqa: S311 -- which child is hit
         for fault in faults:
-            self._await(machine, watch, fault.moment)
+            self._await(machine, watch, fault.moment, researcher)
             machine.wait_until(
                 lambda fault=fault: machine.is_ready_for(fault),
                 f"{fault.part} whole again",
@@ -148,12 +161,17 @@ class _Harness:
             if self._outcome.violations or not researcher.is_alive():
                 return
             self._say(_line(fault, watch.phase))
+            if researcher.is_secure:
+                self._outcome.secure_phases[watch.phase.split()[-1]] += 1
             machine.strike(fault, rng)
             self._outcome.struck[fault.part.partition("-")[0], fault.kind] += 1
 
-    def _await(self, machine: Machine, watch: Watch, moment: Moment) -> None:
-        if moment.event is not None:
-            event, before = moment.event, watch.seen[moment.event]
+    def _await(
+        self, machine: Machine, watch: Watch, moment: Moment, researcher: "_Researcher"
+    ) -> None:
+        if (event := moment.event) is not None:
+            event = event if researcher.is_secure else INSTEAD.get(event, event)
+            before = watch.seen[event]
             deadline = time.monotonic() + EVENT_SECONDS
             machine.wait_until(
                 lambda: watch.seen[event] > before or time.monotonic() > deadline, event
@@ -167,6 +185,7 @@ class _Harness:
                 continue
             found, forbidden = logs.read(part.log)
             self._outcome.exceptions += found
+            forbidden += second_answers(part.log) if part.name.startswith("site") else []
             self._outcome.violations += [f"{part.name} logged {line}" for line in forbidden]
             self._outcome.violations += [
                 f"{part.name} logged {count} unexpected {name}"
@@ -197,31 +216,33 @@ class _Researcher(threading.Thread):
         client: HansaClient,
         auditor: Auditor,
         base: UUID,
-        quiet: Sequence[tuple[RunPlan, Account]],
+        judged: Sequence[tuple[RunPlan, Judge]],
         outcome: Outcome,
         say: Callable[[str], None],
     ) -> None:
         super().__init__(name="researcher", daemon=True)
         self.last_run = threading.Event()  # set: the run at hand is the last one
         self.gives_up = threading.Event()
+        self.is_secure = False  # the run at hand
         self._client = client
         self._auditor = auditor
         self._base = base
-        self._quiet = quiet
+        self._judged = judged
         self._outcome = outcome
         self._say = say
 
     def run(self) -> None:
         try:
-            for plan, undisturbed in cycle(self._quiet):
-                self._hold(plan, undisturbed)
+            for plan, judge in cycle(self._judged):
+                self._hold(plan, judge)
                 if self.last_run.is_set() or self.gives_up.is_set() or self._outcome.violations:
                     return
         except Exception as error:  # the thread's end is the harness's verdict
             self._outcome.violations.append(f"the researcher got {type(error).__name__}: {error}")
 
-    def _hold(self, plan: RunPlan, undisturbed: Account) -> None:
+    def _hold(self, plan: RunPlan, judge: Judge) -> None:
         began = time.monotonic()
+        self.is_secure = plan.secure is not None
         run = self._client.create_run(SLUG, plan, checkpoint_id=self._base)
         while (run := self._client.run(SLUG, run.id)).state not in ENDED:
             if self.gives_up.wait(LOOK_SECONDS):
@@ -231,18 +252,21 @@ class _Researcher(threading.Thread):
                     f"run {plan.name!r} is {run.state} in round {run.rounds_completed + 1} "
                     f"after {RUN_SECONDS:g} s: {run.state_reason}"
                 )
-        wrong = self._auditor.violations(run)
-        if not wrong:
-            wrong = _differences(undisturbed, self._auditor.account(run))
+        self.is_secure = False
+        took = time.monotonic() - began
+        wrong = judge(run)
         tasks_again, aggregations_again = self._auditor.repeats(run)
         self._outcome.tasks_again += tasks_again
         self._outcome.aggregations_again += aggregations_again
-        verdict = "as undisturbed" if not wrong else "; ".join(wrong)
+        burnt, late = self._auditor.losses(run)
+        self._outcome.burnt += burnt
+        self._outcome.late += late
+        verdict = "; ".join(wrong) or "nothing wrong"
         self._outcome.runs += 1
         self._outcome.rounds += run.rounds_completed
         self._say(
             f"run {self._outcome.runs} ({plan.name}) {run.state} in "
-            f"{time.monotonic() - began:.1f} s, {verdict}"
+            f"{took:.1f} s, {burnt} rounds burnt, {late} updates late: {verdict}"
         )
         self._outcome.violations += [f"run {self._outcome.runs}: {what}" for what in wrong]
 
@@ -258,6 +282,11 @@ def _undisturbed(
     wrong = auditor.violations(run)
     assert not wrong, f"the undisturbed run {plan.name!r}: {'; '.join(wrong)}"
     return auditor.account(run)
+
+
+def _compared(auditor: Auditor, quiet: Account) -> Judge:
+    """Return what compares runs of a plan with its undisturbed one."""
+    return lambda run: auditor.violations(run) or _differences(quiet, auditor.account(run))
 
 
 def _differences(quiet: Account, seen: Account) -> list[str]:

@@ -63,6 +63,7 @@ class Machine:
         self.folder = folder
         self.logs = folder / "logs"
         self.logs.mkdir()
+        self.sites = folder / "sites"  # a folder for each, by name
         self._hub_dir = folder / "hub"
         self._hub_dir.mkdir(mode=0o711)
         self.store = StoreFolder(folder)
@@ -238,7 +239,7 @@ class Machine:
         store_tensors(first, trainer.initial_tensors(Config(), seed=11))
         client.upload_checkpoint(SLUG, MODEL, first)
         for number, name in enumerate(SITES, start=1):
-            state = open_state_dir(self.folder / "sites" / name, create=True)
+            state = open_state_dir(self.sites / name, create=True)
             enroll(state, self.address, client.create_invitation(SLUG).token, name=name)
             run = (str(BIN / "hansa"), "site", "run", "--trainer", "tests.chaos.trainer:trainer")
             argv = (*run, "--state-dir", str(state.path), "--longest-pause", "2")

@@ -57,9 +57,16 @@ class Watch:
 
     def _note(self, kind: str, data: dict[str, Any]) -> None:
         match kind:
-            case "round.opened":
+            case "roster.confirmed" | "task.claimed":
                 self.phase = f"round {data['round_number']} collecting"
-            case "round.aggregating" | "round.completed" | "round.failed":
+            case (
+                "round.opened"  # of a secure run: being set up, if there is no roster yet
+                | "round.signing"
+                | "round.opening"
+                | "round.aggregating"
+                | "round.completed"
+                | "round.failed"
+            ):
                 self.phase = f"round {data['round_number']} {kind.partition('.')[2]}"
             case "run.completed" | "run.failed" | "run.cancelled":
                 self.phase = "idle"

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from pydantic import BaseModel
 
-from hansa.cli.output import JsonFlag, print_fields, print_json
+from hansa.cli.output import JsonFlag, bytes_of, print_fields, print_json
 from hansa.cli.plans import read_plan
 from hansa.cli.settings import FederationOption, chosen_federation, connect
 from hansa.errors import LocalError
@@ -64,8 +64,8 @@ def estimate_run(
         [
             ("sites", f"{told.sites}, of which {told.least_survivors} have to answer"),
             ("committee", told.committee),
-            ("a site's upload", f"{told.upload_bytes / 1e6:.2f} MB"),
-            ("a round's uploads", f"{told.round_bytes / 1e6:.1f} MB"),
+            ("a site's upload", bytes_of(told.upload_bytes)),
+            ("a round's uploads", bytes_of(told.round_bytes)),
             ("bits a value", told.value_bits),
             ("error of the first mean", f"{told.first_error:.2g} in a parameter's own units"),
             ("error of later means", f"{told.error:.2g} of the root mean square of an update"),

@@ -12,6 +12,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+UNIT_STEP = 1000  # from one unit to the next
 out = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
@@ -63,6 +65,14 @@ def print_fields(fields: Iterable[tuple[str, object]]) -> None:
 def when(at: datetime | None) -> str:
     """Return a time for people: UTC, to the second."""
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S") if at else "-"
+
+
+def bytes_of(size: float) -> str:
+    """Return a number of bytes for people."""
+    amount, unit = float(size), 0
+    while amount >= UNIT_STEP and unit < len(UNITS) - 1:
+        amount, unit = amount / UNIT_STEP, unit + 1
+    return f"{amount:.3g} {UNITS[unit]}"
 
 
 def ago(at: datetime | None, now: datetime) -> str:

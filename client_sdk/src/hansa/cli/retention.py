@@ -4,14 +4,11 @@ from typing import Annotated
 
 import typer
 
-from hansa.cli.output import JsonFlag, print_fields, print_json, say
+from hansa.cli.output import JsonFlag, bytes_of, print_fields, print_json, say
 from hansa.cli.settings import FederationOption, chosen_federation, connect
 from hansa_core import wire
 
 app = typer.Typer(no_args_is_help=True, help="What a federation keeps of its runs.")
-
-UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
-STEP = 1000  # from one unit to the next
 
 
 @app.command("show")
@@ -87,7 +84,4 @@ def _rules(*rules: tuple[str, float | None]) -> str:
 
 
 def _amount(count: int, size: int) -> str:
-    amount, unit = float(size), 0
-    while amount >= STEP and unit < len(UNITS) - 1:
-        amount, unit = amount / STEP, unit + 1
-    return f"{count}, {amount:.3g} {UNITS[unit]}"
+    return f"{count}, {bytes_of(size)}"
