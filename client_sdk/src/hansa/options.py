@@ -33,6 +33,7 @@ class RunnerOptions:
     tracebacks: Tracebacks = Tracebacks.FULL
     max_tasks: int | None = None  # None: until stopped
     secure_only: bool = False  # tasks of runs without secure aggregation are refused
+    least_sum: int = 3  # secure rounds whose sum may be of fewer updates are refused
     wait_seconds: float = 25.0  # of one long poll
     call_retry: RetryPolicy = CALL_RETRY  # within one call
     outage: RetryPolicy = OUTAGE  # between calls, without an end

@@ -101,6 +101,7 @@ class SiteRunner:
                 client,
                 self._emit,
                 secure_only=self._options.secure_only,
+                least_sum=self._options.least_sum,
                 delay=self._delay,
             )
             self._emit(

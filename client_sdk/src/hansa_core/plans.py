@@ -278,7 +278,7 @@ class RunPlan(_Section):
             metrics=self.secure.metrics,
             weighing=weighing,
             scalars=[scalar.value for scalar in self.strategy.local_work().scalars],
-            min_survivors=self.secure.min_survivors,
+            min_survivors=max(self.secure.min_survivors or 0, self.cohort.min_sites),
             suite=self.secure.suite,
             site_metrics=self.secure.site_metrics,
         )

@@ -91,7 +91,7 @@ def estimate_of(plan: RunPlan, sizes: _Sizes) -> SecureEstimate:
         sites=sizes.sites,
         parameters=sizes.parameters,
         committee=group.committee,
-        least_survivors=least_survivors(sizes.sites, plan.secure.min_survivors),
+        least_survivors=least_survivors(sizes.sites, terms.min_survivors),
         upload_bytes=upload,
         round_bytes=upload * sizes.sites,
         value_bits=found.value_bits,

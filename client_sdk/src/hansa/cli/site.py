@@ -99,6 +99,10 @@ def run_site(
         bool,
         typer.Option("--secure-only", help="Refuse tasks of runs without secure aggregation."),
     ] = False,
+    least_sum: Annotated[
+        int,
+        typer.Option(min=3, help="Refuse secure rounds whose sum may be of fewer updates."),
+    ] = 3,
 ) -> None:
     """Work for the federation until stopped: poll for tasks, train, upload."""
     transfers = TransferOptions(upload=_throttle(upload_rate), download=_throttle(download_rate))
@@ -112,6 +116,7 @@ def run_site(
             tracebacks=tracebacks,
             max_tasks=1 if once else max_tasks,
             secure_only=secure_only,
+            least_sum=least_sum,
             outage=replace(OUTAGE, max_delay_seconds=longest_pause),
             transfers=transfers,
         ),

@@ -208,6 +208,7 @@ class SecureJournal:
             entry = self.round(header)
             _require_same(header, entry.opened, survivors, "opened the sum of")
             _require_same(header, entry.signed, survivors, "signed")
+            self._require_one_header(header)
             self._write(self._round_path(header), entry.model_copy(update={"opened": survivors}))
 
     # Refusals

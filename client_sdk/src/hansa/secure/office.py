@@ -28,6 +28,7 @@ def open_office(
     step: Step,
     *,
     secure_only: bool,
+    least_sum: int,
     delay: Callable[[int], float],
 ) -> Office:
     """Return the office of the site in `state_dir`, whose lock is held.
@@ -39,6 +40,12 @@ def open_office(
     journal.trim()
     calls = client.secure
     rosters = Rosters(calls, journal)
-    desk = SecureDesk(journal, rosters, site_id=record.site_id, secure_only=secure_only)
+    desk = SecureDesk(
+        journal,
+        rosters,
+        site_id=record.site_id,
+        secure_only=secure_only,
+        least_sum=least_sum,
+    )
     server = DutyServer(record, calls, journal, rosters, Peers(state_dir), step)
     return Office(journal, desk, server, DutyThread(server, step, delay=delay))

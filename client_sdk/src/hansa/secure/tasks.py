@@ -28,7 +28,13 @@ from hansa_core.secagg.encoding import SEED_SIZE, encode
 from hansa_core.secagg.errors import SecaggRefusedError
 from hansa_core.secagg.messages import Header, ranges_digest
 from hansa_core.secagg.plans import Terms
-from hansa_core.secagg.rosters import MASKED, SEALS, Group, vector_layout
+from hansa_core.secagg.rosters import (
+    MASKED,
+    SEALS,
+    Group,
+    least_survivors_of,
+    vector_layout,
+)
 from hansa_core.secagg.site import OwnKeys, mask
 from hansa_core.secagg.terms import Weighing
 from hansa_core.secagg.vectors import EVALUATION, TRAIN
@@ -73,12 +79,19 @@ class SecureDesk:
     """Where a site's tasks are held to what it knows of secure runs."""
 
     def __init__(
-        self, journal: SecureJournal, rosters: Rosters, *, site_id: UUID, secure_only: bool
+        self,
+        journal: SecureJournal,
+        rosters: Rosters,
+        *,
+        site_id: UUID,
+        secure_only: bool,
+        least_sum: int,
     ) -> None:
         self._journal = journal
         self._rosters = rosters
         self._site_id = site_id
         self._secure_only = secure_only
+        self._least_sum = least_sum
 
     def open(self, task: wire.Task) -> SecureTask | None:
         """Return the checked round of a secure task; None: its answer travels as it is.
@@ -104,6 +117,12 @@ class SecureDesk:
         position = group.roster.position(self._site_id)
         if position is None or position not in header.participants:
             raise SecaggRefusedError(f"round {header.round_number} leaves this site out")
+        least = least_survivors_of(group, header)
+        if least < self._least_sum:
+            raise SecaggRefusedError(
+                f"round {header.round_number} may be a sum of {least} updates, this site takes "
+                f"part in sums of {self._least_sum} or more (--least-sum)"
+            )
         require_unused(self._journal.round(header))
         own = self._rosters.own_keys(header)
         return SecureTask(header, header.digest(), asked.ranges, group, own)

@@ -49,6 +49,6 @@ class Terms(BaseModel):
     metrics: SummedMetrics
     weighing: Weighing
     scalars: list[Name] = Field(max_length=8)  # of the strategy, summed with the updates
-    min_survivors: int | None
+    min_survivors: int | None  # fewest updates in a sum, however few a round's participants are
     suite: Suite
     site_metrics: bool

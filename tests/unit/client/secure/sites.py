@@ -84,6 +84,7 @@ def run_secure(
     tasks: int = 1,
     trainer: StepTrainer | None = None,
     secure_only: bool = False,
+    least_sum: int = 3,
     on_event: Callable[[RunnerEvent], object] = lambda _: None,
     until: Callable[[], object] = lambda: False,
 ) -> Run:
@@ -109,6 +110,7 @@ def run_secure(
     options = RunnerOptions(
         max_tasks=tasks,
         secure_only=secure_only,
+        least_sum=least_sum,
         wait_seconds=5.0,
         call_retry=QUICK,
         outage=QUICK,

@@ -265,6 +265,17 @@ def test_secure_only_refuses_a_plain_task_and_says_why(
     assert (trainer.trained, hub.uploads) == (0, [])
 
 
+def test_a_sum_of_too_few_is_refused_before_anything_is_masked(
+    hub: SecureHub, state: StateDir, tmp_path: Path
+) -> None:
+    """The hub names a round's participants: the floor is the site's own."""
+    hub.begin(model_bytes(tmp_path))
+    trainer = StepTrainer()
+    run_secure(state, hub, trainer=trainer, least_sum=50)
+    assert "takes part in sums of 50 or more (--least-sum)" in hub.failures[0].error
+    assert (trainer.trained, hub.uploads) == (0, [])
+
+
 def test_keys_of_old_rosters_are_gone_and_their_sums_stay_shut(
     hub: SecureHub, state: StateDir, tmp_path: Path
 ) -> None:
@@ -306,6 +317,7 @@ def test_the_words_are_made_masked_and_written_in_one_array(tmp_path: Path) -> N
             Rosters(SecureCalls(Transport(hub.url), bytes(32)), journal),
             site_id=hub.site_id,
             secure_only=True,
+            least_sum=3,
         )
         header = hub.new_header(round_number=2)
         elements = 3_000_000
