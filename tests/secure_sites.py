@@ -13,6 +13,7 @@ from uuid import UUID
 import numpy as np
 from httpx2 import Response
 from numpy.typing import NDArray
+from sqlalchemy import text
 
 from hansa_core import wire
 from hansa_core.aggregation.inputs import part_layout
@@ -32,12 +33,13 @@ from hansa_core.secagg.rosters import (
 from hansa_core.secagg.site import OwnKeys, check_roster, confirm, make_keys, mask
 from hansa_core.secagg.vectors import VectorLayout
 from hansa_core.signing import decode_base64, encode_base64, sign
-from hansa_core.states import RoundKind
+from hansa_core.states import RoundKind, RunState
 from hansa_core.wire import DutyKind
-from tests.factories import ActiveSite, Federation, sites_online
-from tests.tensors import Tensors, digest_of, encode
+from tests.factories import ActiveSite, Federation, a_run, sites_online
+from tests.tensors import Tensors, a_delta, digest_of, encode
 
 SECURE: Mapping[str, Any] = {"quantiser": {"clip": 20.0, "max_examples": 100}}
+NAMES = ("bergen", "espoo", "oslo", "turku")  # of the sites that conftest.py makes
 ALL_KINDS = tuple(DutyKind)
 ZERO: Mapping[str, Tensors] = {}
 
@@ -284,3 +286,42 @@ def plain_mean(
         at = found.setdefault(piece.slot.name, np.empty(piece.slot.tensor.count))
         at[piece.start : piece.start + len(piece.values)] = piece.values
     return found
+
+
+def started(federation: Federation, **plan: Any) -> UUID:
+    """Start a run whose first round is being set up."""
+    wanted = {
+        "cohort": {"min_sites": 3},
+        "deadlines": {"round_seconds": 600},
+        "secure": dict(SECURE),
+        **plan,
+    }
+    run = a_run(federation, **wanted)
+    step(run.id)
+    return run.id
+
+
+def overdue(federation: Federation) -> None:
+    """Let the time of every poll, and of every round, be over."""
+    with federation.transactions.begin("overdue") as tx:
+        for table, column in (
+            ("rosters", "expires_at"),
+            ("secure_rounds", "expires_at"),
+            ("rounds", "deadline_at"),
+        ):
+            tx.session.execute(text(f"UPDATE {table} SET {column} = now()"))  # noqa: S608
+
+
+def upload(site: SecureSite) -> None:
+    """Let a site do the task that waits for it."""
+    answer = site.work(site.site.claim(), a_delta(NAMES.index(site.name)))
+    assert answer.status_code == 201, answer.text
+
+
+def ended_well(federation: Federation, run_id: UUID, survivors: int, version: int = 1) -> None:
+    run = federation.run(run_id)
+    assert (run.state, run.rounds_completed) == (RunState.COMPLETED, 1), run.state_reason
+    shown = federation.round(run_id, 1).secure
+    assert shown is not None
+    assert (shown.survivors, shown.roster_version) == (survivors, version)
+    assert shown.waiting_for == []

@@ -4,7 +4,6 @@ Every test ends the same way: the site refuses, tells its operator and the hub w
 hub was after was never sent.
 """
 
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,28 +17,10 @@ from hansa_core.secagg.hub import bundle
 from hansa_core.signing import (
     encode_base64,
 )
-from tests.unit.client.fake_hub import serving
 from tests.unit.client.secure.hubs import SecureHub
 from tests.unit.client.secure.members import OTHERS
 from tests.unit.client.secure.refusals import kinds, refused_duty, refused_task
-from tests.unit.client.secure.sites import MODEL, StepTrainer, a_site, model_bytes, run_secure
-
-
-@pytest.fixture
-def hub() -> Generator[SecureHub]:
-    made = SecureHub()
-    with serving(made):
-        yield made
-
-
-@pytest.fixture
-def state(hub: SecureHub, tmp_path: Path) -> StateDir:
-    return a_site(hub, tmp_path)
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> bytes:
-    return model_bytes(tmp_path)
+from tests.unit.client.secure.sites import MODEL, StepTrainer, run_secure
 
 
 def another_model(hub: SecureHub, tmp_path: Path) -> wire.CheckpointRef:

@@ -1,7 +1,6 @@
 """A hub that lies to a real site about who takes part: keys, fake sites, terms, versions."""
 
-from collections.abc import Callable, Generator
-from pathlib import Path
+from collections.abc import Callable
 from uuid import uuid4
 
 import pytest
@@ -19,28 +18,10 @@ from hansa_core.signing import (
     generate_private_key,
     public_key,
 )
-from tests.unit.client.fake_hub import serving
 from tests.unit.client.secure.hubs import SecureHub
 from tests.unit.client.secure.members import OTHERS, Other
 from tests.unit.client.secure.refusals import kinds, refused_duty, refused_task
-from tests.unit.client.secure.sites import a_site, model_bytes, run_secure
-
-
-@pytest.fixture
-def hub() -> Generator[SecureHub]:
-    made = SecureHub()
-    with serving(made):
-        yield made
-
-
-@pytest.fixture
-def state(hub: SecureHub, tmp_path: Path) -> StateDir:
-    return a_site(hub, tmp_path)
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> bytes:
-    return model_bytes(tmp_path)
+from tests.unit.client.secure.sites import run_secure
 
 
 def with_member(roster: Roster, name: str, change: Callable[[Member], Member]) -> Roster:

@@ -4,7 +4,6 @@ import errno
 import os
 import sys
 import tracemalloc
-from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -32,18 +31,6 @@ from tests.unit.client.fake_hub import problem, serving
 from tests.unit.client.secure.hubs import SecureHub
 from tests.unit.client.secure.members import EXAMPLES, TERMS
 from tests.unit.client.secure.sites import STEP, StepTrainer, a_site, model_bytes, run_secure
-
-
-@pytest.fixture
-def hub() -> Generator[SecureHub]:
-    with serving(SecureHub()) as served:
-        assert isinstance(served, SecureHub)
-        yield served
-
-
-@pytest.fixture
-def state(hub: SecureHub, tmp_path: Path) -> StateDir:
-    return a_site(hub, tmp_path)
 
 
 def test_a_whole_round_with_a_dropout_gives_the_weighted_mean(

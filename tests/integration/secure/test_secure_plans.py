@@ -1,66 +1,29 @@
 """What plans ask of secure rounds: drawn cohorts, central evaluators, open metrics, old rosters."""
 
-from collections.abc import Generator
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import pytest
-from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from app.domain.clock import utc_now
 from app.domain.errors import StorageUnavailableError
 from app.services import housekeeping, retention
 from app.services.secure import signing
-from app.services.transactions import Transactions
-from app.settings import Settings
 from hansa_core import wire
 from hansa_core.states import RoundKind, RoundState, RunState
-from tests.factories import LEASE_FOR, Federation, a_federation, a_model, a_run
+from tests.factories import LEASE_FOR, Federation
 from tests.secure_sites import (
+    NAMES,
     SECURE,
     SecureSite,
     agree,
     open_up,
-    secure_sites,
+    started,
     step,
     whole_round,
 )
 from tests.tensors import BASE, a_delta
-from tests.workers import worker_of
-
-NAMES = ("bergen", "espoo", "oslo", "turku")
-
-
-@pytest.fixture
-def federation(client: TestClient, transactions: Transactions, settings: Settings) -> Federation:
-    made = a_federation(client, transactions, settings)
-    a_model(made)
-    return made
-
-
-@pytest.fixture
-def sites(federation: Federation) -> list[SecureSite]:
-    return secure_sites(federation, dict(BASE), *NAMES)
-
-
-@pytest.fixture(autouse=True)
-def worker(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
-    with worker_of(settings, monkeypatch):
-        yield
-
-
-def started(federation: Federation, **plan: Any) -> UUID:
-    wanted = {
-        "cohort": {"min_sites": 3},
-        "deadlines": {"round_seconds": 600},
-        "secure": dict(SECURE),
-        **plan,
-    }
-    run = a_run(federation, **wanted)
-    step(run.id)
-    return run.id
 
 
 def work(site: SecureSite, task: wire.Task, **more: Any) -> Any:

@@ -1,6 +1,5 @@
 """Whole secure rounds over REST: the hub's sum is that of the unmasked words, bit by bit."""
 
-from collections.abc import Generator
 from typing import Any
 from uuid import UUID
 
@@ -25,7 +24,6 @@ from tests.secure_sites import (
     whole_round,
 )
 from tests.tensors import Tensors, a_delta, decode
-from tests.workers import worker_of
 
 NAMES = ("bergen", "espoo", "oslo", "turku", "umea", "vaasa", "kiruna", "lund", "narvik", "odense")
 MODEL: Tensors = {
@@ -40,12 +38,6 @@ def federation(client: TestClient, transactions: Transactions, settings: Setting
     made = a_federation(client, transactions, settings)
     a_model(made, MODEL)
     return made
-
-
-@pytest.fixture(autouse=True)
-def worker(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
-    with worker_of(settings, monkeypatch):
-        yield
 
 
 def a_secure_run(federation: Federation, sites: int, **plan: Any) -> wire.Run:
