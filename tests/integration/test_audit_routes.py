@@ -252,6 +252,9 @@ QUIET = {
     "submit_update": "a site's daily traffic; the signed manifest is kept",
     "submit_evaluation": "a site's daily traffic; the signed report is kept",
     "report_failure": "a site's daily traffic",
+    "claim_duties": "changes nothing but when the site was seen last",
+    "answer_duty": "a site's daily traffic; the signed answer is kept",
+    "refuse_duty": "a site's daily traffic; an alert tells of it",
 }
 
 
