@@ -13,7 +13,7 @@ from hansa_core import wire
 from hansa_core.plans import RunPlan, parse_plan
 from hansa_core.states import RoundKind, RoundState, TaskState
 from tests.e2e.numpy_trainer import Config, trainer
-from tests.e2e.processes import Cli, Site, Stack, until
+from tests.e2e.processes import LONG_SECONDS, Cli, Site, Stack, until
 
 SEED = 11
 MODEL = "line"
@@ -107,9 +107,13 @@ class Federation:
 
         until(is_claimed, f"{names or 'a site'} at work on round {number}")
 
-    def until_ended(self, run_id: UUID) -> wire.Run:
+    def until_ended(self, run_id: UUID, *, seconds: float = LONG_SECONDS) -> wire.Run:
         """Wait for the run's end and return it."""
-        until(lambda: self.client.run(self.slug, run_id).state in ENDED, "the run's end")
+        until(
+            lambda: self.client.run(self.slug, run_id).state in ENDED,
+            "the run's end",
+            seconds=seconds,
+        )
         return self.client.run(self.slug, run_id)
 
     def digest_of(self, run: wire.Run) -> str:

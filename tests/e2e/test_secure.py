@@ -34,6 +34,7 @@ from tests.e2e.processes import Stack
 WATCHED = "tests.e2e.watched_trainer:trainer"
 SITES = tuple(f"site-{index}" for index in range(10))
 ROUNDS = 4
+SECONDS = 400.0  # of a run of ten sites on a loaded machine; half a minute on an idle one
 
 
 def secure_plan(**changes: Any) -> Any:
@@ -135,7 +136,7 @@ def test_sums_are_exact_whatever_is_killed(
             ten.sites[victim].start()
         else:
             stack.kill(victim)
-    run = ten.until_ended(run_id)
+    run = ten.until_ended(run_id, seconds=SECONDS)
     assert run.state is RunState.COMPLETED, run.state_reason
     trained = [secure for kind, secure in sums_of(ten, run) if kind is RoundKind.TRAIN]
     assert len(trained) == ROUNDS
@@ -153,7 +154,7 @@ def test_a_round_goes_on_without_a_third_of_its_sites(ten: Federation, words: Pa
     gone = ("site-2", "site-5", "site-9")
     for name in gone:
         ten.sites[name].kill()
-    run = ten.until_ended(run_id)
+    run = ten.until_ended(run_id, seconds=SECONDS)
     for name in gone:
         ten.sites[name].start()
     assert run.state is RunState.COMPLETED, run.state_reason
@@ -175,7 +176,7 @@ def test_a_secure_run_learns_what_a_plain_one_does(ten: Federation) -> None:
     models: dict[str, Any] = {}
     for name, document in plans.items():
         run = ten.client.create_run(ten.slug, document, checkpoint_id=base)
-        ended = ten.until_ended(run.id)
+        ended = ten.until_ended(run.id, seconds=SECONDS)
         assert ended.state is RunState.COMPLETED, ended.state_reason
         path = ten.folder / f"{name}.safetensors"
         ten.client.download_checkpoint(ten.slug, ended.latest_checkpoint_id, path)
