@@ -10,17 +10,21 @@ from numpy.typing import NDArray
 
 from hansa_core.layouts import Layout
 from hansa_core.secagg import hub
+from hansa_core.secagg.encoding import encode
 from hansa_core.secagg.errors import SecaggError, SecaggRefusedError, ShareError
 from hansa_core.secagg.keys import mask_seed, pair_secret
 from hansa_core.secagg.masks import add_mask
 from hansa_core.secagg.member import check_survivors
 from hansa_core.secagg.messages import Survivors, SurvivorSignature, Upload
 from hansa_core.secagg.parameters import parameters_of
-from hansa_core.secagg.rosters import check_header, graph_of, open_group
+from hansa_core.secagg.rosters import check_header, graph_of, open_group, vector_layout
 from hansa_core.secagg.shamir import PRIME, SHARE_SIZE
 from hansa_core.secagg.site import check_roster
-from hansa_core.secagg.sums import sum_words, totals_of
+from hansa_core.secagg.sums import MaskedFile, SumJob, sum_words, totals_of
+from hansa_core.secagg.terms import Weighing
 from hansa_core.signing import decode_base64, encode_base64, generate_private_key, public_key
+from hansa_core.states import RoundKind
+from hansa_core.tensors import bytes_reader
 from tests.unit.core.secagg.parties import (
     DIGEST,
     RUN,
@@ -394,3 +398,29 @@ def test_survivor_messages_are_of_one_round_and_one_set() -> None:
     one = Survivors(round=DIGEST, survivors=(0, 1, 2))
     assert one.digest() != Survivors(round="cd" * 32, survivors=(0, 1, 2)).digest()
     assert one.digest() != Survivors(round=DIGEST, survivors=(0, 1, 3)).digest()
+
+
+@pytest.mark.parametrize("weighing", list(Weighing))
+def test_evaluations_are_weighed_by_examples_whatever_the_strategy(weighing: Weighing) -> None:
+    scalars = ["normaliser"] if weighing is Weighing.NORMALISED else []
+    agreed = terms(weighing=weighing, scalars=scalars)
+    vector = vector_layout(agreed, LAYOUT, {}, sites=3, kind=RoundKind.EVALUATE)
+    words = [
+        encode(
+            vector,
+            agreed.quantiser,
+            (),
+            {},
+            {},
+            weight=examples,
+            weighing=Weighing.EXAMPLES,
+            scalars={},
+            metrics={"eval/loss": (loss, examples)},
+            rounding_seed=bytes(32),
+        )
+        for loss, examples in ((0.5, 100), (1.0, 300), (2.0, 600))
+    ]
+    files = tuple(MaskedFile(bytes_reader(it.tobytes()), 0) for it in words)
+    totals = totals_of(SumJob(vector, agreed, (), files, hub.Seeds((), (), (), ())))
+    assert totals.metrics["eval/loss"].mean == pytest.approx(1.55, rel=1e-6)
+    assert totals.metrics["eval/loss"].weight == 1000
