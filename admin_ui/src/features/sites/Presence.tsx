@@ -1,0 +1,15 @@
+import type { Site } from "@/api/types";
+import { Ago } from "@/components/values";
+import { isOnline } from "@/features/sites/filters";
+import classes from "@/features/sites/parts.module.css";
+
+/** Whether a site is there, and if not, when it was last. */
+export function Presence({ site }: { site: Site }) {
+  const online = isOnline(site);
+  return (
+    <span className={classes.online}>
+      <span className={classes.dot} data-online={online} aria-hidden />
+      {online ? "online" : <Ago at={site.last_seen_at} never="never seen" />}
+    </span>
+  );
+}
