@@ -1,5 +1,17 @@
 # The hub's image: REST hub, worker, beat and migrations, by the command given to it.
-# The server needs the SDK's wheel for hansa_core alone, so no torch comes with it.
+# The server needs the SDK's wheel for hansa_core alone, so no torch comes with it, and of the
+# console only what it was built into, so no Node.
+
+FROM node:22.20.0-bookworm-slim AS console
+
+# Dependencies first: this layer stays while only the console's code changes.
+WORKDIR /opt/hansa/admin_ui
+COPY admin_ui/.npmrc admin_ui/package.json admin_ui/package-lock.json ./
+RUN npm ci
+COPY openapi.json ../
+COPY admin_ui ./
+RUN npm run build
+
 
 FROM python:3.11.14-slim-bookworm AS build
 
@@ -30,6 +42,7 @@ RUN useradd --system --uid 10001 --home-dir /var/lib/hansa --shell /usr/sbin/nol
     && install -d -o hansa -g hansa -m 0700 /var/lib/hansa /var/lib/hansa/staging
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /opt/hansa /opt/hansa
+COPY --from=console /opt/hansa/admin_ui/dist /opt/hansa/admin_ui/dist
 
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \

@@ -64,6 +64,7 @@ def up(
         table = Table(show_header=False, box=None, padding=(0, 2))
         rows = {
             "hub": summary.address,
+            "console": f"{summary.address}/console/",
             "API docs": f"{summary.address}/docs",
             "sign in as": summary.admin_email,
             "password in": str(summary.admin_password_file),

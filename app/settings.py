@@ -6,13 +6,21 @@ and nothing else.
 
 import re
 from functools import lru_cache
+from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # 32 bytes in url-safe base64 without padding; the last character has two bits to spare, both 0.
 _SIGNING_KEY = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")
+
+# What the hub's own paths begin with: a prefix of one of these names could be told from none.
+_OWN_PATHS = frozenset({"v1", "console", "docs", "redoc", "openapi.json", "healthz", "readyz"})
+_PATH_PREFIX = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")  # needs no escaping anywhere
+
+_CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 class Settings(BaseSettings):
@@ -53,12 +61,44 @@ class Settings(BaseSettings):
     aggregation_part_bytes: int = Field(default=4 * 2**30, ge=2**20)
     sweep_seconds: float = Field(default=5, gt=0)  # between beat's sweeps
     event_keepalive_seconds: float = Field(default=15, gt=0, le=300)  # of a quiet event stream
+    console_folder: str = ""  # what admin_ui/ was built into; empty: admin_ui/dist of the checkout
 
     run_waiting_minutes: float = Field(default=15, gt=0)  # without enough sites: an alert
     # smtp:// is STARTTLS, smtps:// TLS from the start, smtp+plain:// no TLS and no password.
     smtp_url: SecretStr = SecretStr("")  # smtp://user:password@host:587; empty: no e-mail
     mail_from: str = ""  # the sender of e-mail
     webhook_allow_private: bool = False  # plain HTTP and addresses of private networks
+
+    @property
+    def path_prefix(self) -> str:
+        """The path of `public_url`, as in "/hansa"; empty where the hub has its address alone."""
+        return urlsplit(self.public_url).path.rstrip("/")
+
+    @property
+    def is_public_over_tls(self) -> bool:
+        """Whether people and sites reach the hub by https."""
+        return urlsplit(self.public_url).scheme == "https"
+
+    @property
+    def console(self) -> Path:
+        """The folder of the built console."""
+        if self.console_folder:
+            return Path(self.console_folder)
+        return _CHECKOUT / "admin_ui" / "dist"
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_public_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError(f"{url!r} is no address, wanted http(s)://name or http(s)://name/path")
+        is_plain = _PATH_PREFIX.fullmatch(parts.path) and not parts.query and not parts.fragment
+        if not is_plain or parts.path.strip("/").partition("/")[0] in _OWN_PATHS:
+            raise ValueError(
+                f"{url!r} ends in a path that cannot be the hub's prefix, wanted letters, digits "
+                f"and -._~, and none of {', '.join(sorted(_OWN_PATHS))} first"
+            )
+        return url
 
     @field_validator("signing_key")
     @classmethod

@@ -1,4 +1,8 @@
-"""Bearer tokens: how a request says who asks. What a token is worth, the services know.
+"""Tokens: how a request says who asks. What a token is worth, the services know.
+
+A site sends a bearer token. So does a person, or else the console's cookie with the same kind of
+token in it: a browser sends that by itself, whoever wrote the page, so whatever changes something
+needs a header as well that other sites' pages cannot send. No site route looks at the cookie.
 
 Each resolver opens its own short transaction: no connection is held while a handler runs.
 """
@@ -7,15 +11,20 @@ from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Depends, Path, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 
 from app.api.resources import Now, TransactionsDep
-from app.domain.errors import NotAuthenticatedError
+from app.domain.errors import ClientHeaderMissingError, NotAuthenticatedError
 from app.services import enrollment, federations, sessions
 from app.services.principals import Membership, Principal, SitePrincipal
 
+SESSION_COOKIE = "hansa_session"
+CLIENT_HEADER = "Hansa-Client"
+CONSOLE = "console"  # what the console says in it
+
 _MAX_TOKEN = 512  # characters; ours have 46
 _MAX_ADDRESS = 64  # characters; a proxy may say anything
+_READING = frozenset({"GET", "HEAD"})  # methods that change nothing
 
 _person = HTTPBearer(
     scheme_name="person",
@@ -27,8 +36,16 @@ _site = HTTPBearer(
     description="A site's access token (`POST /v1/sites/{site_id}/tokens`).",
     auto_error=False,
 )
+_cookie = APIKeyCookie(
+    name=SESSION_COOKIE,
+    scheme_name="console",
+    description=(
+        "A login session of a browser (`POST /v1/session/cookie`). Everything but GET and HEAD "
+        f"needs the header `{CLIENT_HEADER}: {CONSOLE}` as well."
+    ),
+    auto_error=False,
+)
 
-PersonCredentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_person)]
 SiteCredentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_site)]
 FederationName = Annotated[
     str, Path(max_length=64, pattern=r"^[A-Za-z0-9._-]+$", description="slug or id")
@@ -43,14 +60,31 @@ async def client_address(request: Request) -> str | None:
 ClientAddress = Annotated[str | None, Depends(client_address)]
 
 
+async def person_secret(
+    request: Request,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_person)],
+    cookie: Annotated[str | None, Depends(_cookie)],
+) -> str:
+    """Return the token that a person sent: as bearer, or without such a header in the cookie.
+
+    Raises:
+        NotAuthenticatedError: there is none.
+        ClientHeaderMissingError: only a cookie, which another site's page may have sent.
+    """
+    secret = _cookie_secret(request, cookie)
+    return _secret(credentials) if secret is None else secret
+
+
+PersonSecret = Annotated[str, Depends(person_secret)]
+
+
 def current_person(
-    credentials: PersonCredentials,
+    secret: PersonSecret,
     address: ClientAddress,
     transactions: TransactionsDep,
     now: Now,
 ) -> Principal:
-    """Return whose token this is. Raises NotAuthenticatedError."""
-    secret = _secret(credentials)
+    """Return whose token this is. Raises NotAuthenticatedError, ClientHeaderMissingError."""
     with transactions.begin("authenticate_person") as tx:
         return replace(sessions.authenticate(tx, secret, now=now), address=address)
 
@@ -85,13 +119,19 @@ def current_site(
 
 
 def site_or_person(
-    person: PersonCredentials,
-    site: SiteCredentials,
+    request: Request,
+    bearer: SiteCredentials,
+    cookie: Annotated[str | None, Depends(_cookie)],
+    _documented: Annotated[HTTPAuthorizationCredentials | None, Depends(_person)],
     transactions: TransactionsDep,
     now: Now,
 ) -> SitePrincipal | Principal:
     """Return the active site or the person that asks. Raises as the two do."""
-    secret = _secret(site or person)
+    from_cookie = _cookie_secret(request, cookie)
+    if from_cookie is not None:
+        with transactions.reading() as tx:
+            return sessions.authenticate(tx, from_cookie, now=now)
+    secret = _secret(bearer)
     with transactions.reading() as tx:
         try:
             return enrollment.authenticate(tx, secret, now=now, allow_pending=False)
@@ -108,11 +148,26 @@ def any_site(
         return enrollment.authenticate(tx, secret, now=now, allow_pending=True)
 
 
+def _cookie_secret(request: Request, cookie: str | None) -> str | None:
+    """Return the cookie's token; None: there is no cookie, or a header that comes before it."""
+    if cookie is None or "Authorization" in request.headers:
+        return None
+    said = request.headers.get(CLIENT_HEADER)
+    if request.method not in _READING and said != CONSOLE:
+        raise ClientHeaderMissingError(
+            f"the request has a session cookie and no header {CLIENT_HEADER}: {CONSOLE}, which "
+            f"every {request.method} with a cookie needs; no other site's page can send it"
+        )
+    return _bounded(cookie)
+
+
 def _secret(credentials: HTTPAuthorizationCredentials | None) -> str:
     if credentials is None:
         raise NotAuthenticatedError("the request has no bearer token; send Authorization: Bearer")
-    if len(credentials.credentials) > _MAX_TOKEN:
-        raise NotAuthenticatedError(
-            f"the bearer token has {len(credentials.credentials)} characters; ours have fewer"
-        )
-    return credentials.credentials
+    return _bounded(credentials.credentials)
+
+
+def _bounded(secret: str) -> str:
+    if len(secret) > _MAX_TOKEN:
+        raise NotAuthenticatedError(f"the token has {len(secret)} characters; ours have fewer")
+    return secret

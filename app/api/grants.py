@@ -16,7 +16,7 @@ from fastapi import Depends, Request
 from app.api.auth import (
     ClientAddress,
     FederationName,
-    PersonCredentials,
+    PersonSecret,
     SiteCredentials,
     access,
     current_person,
@@ -74,18 +74,18 @@ async def _sending_site(
 async def _sending_person(
     request: Request,
     federation: FederationName,
-    credentials: PersonCredentials,
+    secret: PersonSecret,
     address: ClientAddress,
     transactions: TransactionsDep,
     now: Now,
 ) -> Membership:
     grants: Grants[Membership] = request.app.state.person_grants
-    key = key_of(credentials.credentials if credentials else "", federation, address or "")
+    key = key_of(secret, federation, address or "")
     found = grants.get(key)
     if found is None:
 
         def look() -> Membership:
-            person = current_person(credentials, address, transactions, now)
+            person = current_person(secret, address, transactions, now)
             return access(person, federation, transactions)
 
         found = await asyncio.to_thread(look)

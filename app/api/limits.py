@@ -16,8 +16,9 @@ from app.domain.errors import TooLargeError
 _STREAMED = ("/artifacts/", "/chunks/")  # in the path of every route that takes bytes
 
 
-def _is_streamed(path: str) -> bool:
-    return any(part in path for part in _STREAMED)
+def _is_streamed(scope: Scope) -> bool:
+    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    return scope["method"] == "PUT" and any(part in path for part in _STREAMED)
 
 
 class BodyLimit:
@@ -29,7 +30,7 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it."""
-        if scope["type"] != "http" or (scope["method"] == "PUT" and _is_streamed(scope["path"])):
+        if scope["type"] != "http" or _is_streamed(scope):
             await self._app(scope, receive, send)
             return
         announced = dict(scope["headers"]).get(b"content-length", b"0")

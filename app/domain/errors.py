@@ -40,6 +40,11 @@ class ForbiddenError(DomainError):
     title = "Your role does not allow this"
 
 
+class ClientHeaderMissingError(DomainError):
+    slug = "client-header-missing"
+    title = "The request may come from another site's page"
+
+
 class InvalidRequestError(DomainError):
     slug = "invalid-request"
     title = "The request has wrong fields"

@@ -90,7 +90,7 @@ def authenticate(tx: Tx, secret: str, *, now: datetime) -> Principal:
     """
     found = people.holder_of(tx.session, hash_secret(secret), now=now)
     if found is None:
-        raise NotAuthenticatedError("the bearer token is unknown, expired or revoked")
+        raise NotAuthenticatedError("the token is unknown, expired or revoked; sign in again")
     token, user = found
     if token.last_used_at is None or token.last_used_at <= now - USE_NOTED_EVERY:
         people.touch_token(tx.session, token.id, now=now, unless_after=now - USE_NOTED_EVERY)
