@@ -76,7 +76,15 @@ def claim(
 
     A site that was away wakes the runs that may have waited for it.
     """
-    if sites.seen(tx, site.id, now, request.sdk_version, request.hardware, online_for=online_for):
+    if sites.seen(
+        tx,
+        site.id,
+        now,
+        request.sdk_version,
+        request.hardware,
+        online_for=online_for,
+        policy=request.policy,
+    ):
         sites.wake_runs(tx, site.federation_id)
     if wire.Feature.SECURE not in request.features:
         want = f"this site's SDK {request.sdk_version or '(of no known version)'} is too old"
@@ -238,6 +246,7 @@ def fail(
     if task.state == TaskState.FAILED:
         return
     require_held(context, failure.lease_token)
+    task.log = _storable(failure.log) or None
     _fail(tx, context, site, _storable(failure.error), _storable(failure.traceback), now=now)
 
 

@@ -4,6 +4,7 @@ The site's environment says which data it has (HANSA_E2E_DATA, a seed) and wheth
 fails (HANSA_E2E_FAILS, the message). All else derives from the round's seed.
 """
 
+import logging
 import os
 import threading
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from hansa.trainer import EvalResult, TrainContext, TrainingStopped, TrainResult
+
+log = logging.getLogger(__name__)
 
 EXAMPLES, FEATURES = 60, 5  # x: one row an example, one column a feature
 BATCH = 20
@@ -47,6 +50,7 @@ class LeastSquares:
         self, tensors: Mapping[str, NDArray[Any]], context: TrainContext[Config]
     ) -> TrainResult:
         if message := os.environ.get("HANSA_E2E_FAILS"):
+            log.warning("no scans to be found")
             raise ValueError(message)
         x, y = _data()
         weight = tensors[ONE_WEIGHT].copy()

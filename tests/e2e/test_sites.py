@@ -101,6 +101,9 @@ def test_a_failing_trainer_is_shown_and_the_others_complete_the_run(
     assert "round 1, gamma: ValueError: the disk with the scans is gone" in shown
     assert "Traceback (most recent call last)" in shown
     assert "numpy_trainer.py" in shown
+    assert "WARNING tests.e2e.numpy_trainer: no scans to be found" in shown
+    told = federation.cli("sites", "show", "gamma", "-f", federation.slug).stdout
+    assert "40 lines of log" in told
 
 
 def test_a_site_that_was_never_invited_stays_out(federation: Federation) -> None:

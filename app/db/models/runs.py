@@ -95,6 +95,7 @@ class Task(Base):
     __table_args__ = (
         one_of("state", TaskState),
         UniqueConstraint("round_id", "site_id", "repeat"),
+        Index("ix_tasks_site_id_id", "site_id", "id"),  # a site's history, newest first
         # What a claim looks for.
         Index(
             "ix_tasks_claimable",
@@ -116,6 +117,7 @@ class Task(Base):
     state: Mapped[str]
     state_reason: Mapped[str | None]
     traceback: Mapped[str | None]
+    log: Mapped[str | None]  # of a failed task: what the site logged last
     lease_token: Mapped[UUID | None]
     lease_expires_at: Mapped[datetime | None]
     attempts: Mapped[int] = mapped_column(default=0)

@@ -27,6 +27,7 @@ class Site(Base):
     labels: Mapped[dict[str, Any]]
     hardware: Mapped[dict[str, Any] | None]
     sdk_version: Mapped[str]
+    policy: Mapped[dict[str, Any] | None]  # wire.SitePolicy, as the site told it last
     invitation_id: Mapped[UUID] = mapped_column(ForeignKey("invitations.id"))
     enrolled_at: Mapped[datetime]
     admitted_at: Mapped[datetime | None]  # last approved or reinstated

@@ -11,7 +11,7 @@ are consumed; a downloaded file exists only with the digest it should have.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self, TypeVar
 from uuid import UUID
@@ -34,7 +34,7 @@ from hansa.transfers import (
 from hansa.transport import FixedToken, RetryPolicy, Transport
 from hansa_core import wire
 from hansa_core.plans import RunPlan
-from hansa_core.states import Role, RunState, Scope
+from hansa_core.states import Role, RunState, Scope, SiteState
 
 ENDED = frozenset({RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED})
 ENDINGS = frozenset(f"run.{state}" for state in ENDED)  # the kinds of a run's last event
@@ -180,9 +180,12 @@ class HansaClient:
         """Make an invitation useless."""
         self._calls.delete(within(federation, "invitations", invitation_id))
 
-    def sites(self, federation: str) -> Iterator[wire.Site]:
-        """Yield a federation's sites."""
-        return self._calls.pages(within(federation, "sites"), wire.Site)
+    def sites(
+        self, federation: str, *, states: Sequence[SiteState] = (), online: bool | None = None
+    ) -> Iterator[wire.Site]:
+        """Yield a federation's sites: in these states if any, online or (False) not."""
+        wanted = {"state": states, "online": online}
+        return self._calls.pages(within(federation, "sites"), wire.Site, wanted)
 
     def site(self, federation: str, site_id: UUID) -> wire.Site:
         """Return one site."""
@@ -282,9 +285,12 @@ class HansaClient:
 
     # Runs
 
-    def runs(self, federation: str) -> Iterator[wire.Run]:
-        """Yield a federation's runs, newest first."""
-        return self._calls.pages(within(federation, "runs"), wire.Run)
+    def runs(
+        self, federation: str, *, states: Sequence[RunState] = (), q: str | None = None
+    ) -> Iterator[wire.Run]:
+        """Yield a federation's runs, newest first: in these states if any, with `q` in the name."""
+        wanted = {"state": states, "q": q}
+        return self._calls.pages(within(federation, "runs"), wire.Run, wanted)
 
     def run(self, federation: str, run_id: UUID) -> wire.Run:
         """Return one run."""

@@ -44,3 +44,8 @@ def traceback_of(error: Exception) -> str:
         start = start.tb_next
     lines = traceback.format_exception(type(error), error, start)
     return "".join(lines)[-wire.MAX_TRACEBACK :]
+
+
+def sendable(text: str) -> str:
+    """Return text that JSON can carry: file names in it may be no text."""
+    return text.encode(errors="replace").decode()

@@ -10,6 +10,7 @@ from hansa.transport import RetryPolicy
 
 CALL_RETRY = RetryPolicy(attempts=4)
 OUTAGE = RetryPolicy(first_delay_seconds=0.5, max_delay_seconds=30.0)
+SHARED_LINES = 40  # of a failed task's log, unless the operator says otherwise
 APPROVAL = RetryPolicy(first_delay_seconds=1.0, max_delay_seconds=15.0)
 
 
@@ -40,6 +41,19 @@ class RunnerOptions:
     approval: RetryPolicy = APPROVAL  # between looks at the site's state, without an end
     memory: MemoryLimits = field(default_factory=MemoryLimits)  # kept from round to round
     transfers: TransferOptions = field(default_factory=TransferOptions)
+    share_log: int | None = None  # lines that go with a failure; None: as `shared_lines` says
+
+    @property
+    def shared_lines(self) -> int:
+        """How many lines of its log a failed task is reported with.
+
+        A site that keeps tracebacks to itself, or works for secure runs alone, shares its log
+        only where its operator asked for it.
+        """
+        if self.share_log is not None:
+            return self.share_log
+        reserved = self.secure_only or self.tracebacks is Tracebacks.NONE
+        return 0 if reserved else SHARED_LINES
 
 
 @dataclass(slots=True)

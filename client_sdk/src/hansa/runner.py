@@ -35,10 +35,12 @@ from hansa.identity import StateDir
 from hansa.journal import Journal
 from hansa.memory import Memory
 from hansa.options import OnEvent, RunnerEvent, RunnerOptions, Summary, log_nothing
+from hansa.policies import policy_of
 from hansa.secure.duties import Served
 from hansa.secure.office import Office, open_office
 from hansa.sending import send
 from hansa.site import SiteClient, settle_rotation
+from hansa.task_logs import TaskLog, captured
 from hansa.trainer import Trainer
 from hansa.work import AbandonedError, Workshop, promise, require_wanted, work
 from hansa_core import wire
@@ -232,6 +234,7 @@ class SiteRunner:
             wait_seconds=self._options.wait_seconds,
             hardware=hardware,
             on_duties=on_duties,
+            policy=policy_of(self._options, self._state.path),
         )
         return self._patiently(lambda: self._interruptibly(wait))
 
@@ -305,7 +308,10 @@ class SiteRunner:
             {"task_id": str(task.id), "run_id": str(task.run_id), "attempt": task.attempt},
         )
         nudge = office.thread.nudge
-        with Heartbeats(shop.client, task, self._on_heartbeat_trouble, nudge) as beats:
+        with (
+            captured(self._options.shared_lines) as log,
+            Heartbeats(shop.client, task, self._on_heartbeat_trouble, nudge) as beats,
+        ):
             try:
                 if not self._answer(shop, task, beats):
                     return  # stopping; the journal has the answer
@@ -320,7 +326,7 @@ class SiteRunner:
                 if isinstance(error, ReenrollError):
                     raise
             except Exception as error:
-                self._fail(shop, task, beats, error)
+                self._fail(shop, task, beats, error, log)
                 shop.journal.finish(task.id)
                 self._summary.failed += 1
             else:
@@ -347,7 +353,9 @@ class SiteRunner:
         )
         return True
 
-    def _fail(self, shop: Workshop, task: wire.Task, beats: Heartbeats, error: Exception) -> None:
+    def _fail(
+        self, shop: Workshop, task: wire.Task, beats: Heartbeats, error: Exception, log: TaskLog
+    ) -> None:
         """Report a failed task; that the report does not arrive is logged, no more."""
         told, trace = describe_failure(error, self._options.tracebacks)
         self._emit(
@@ -356,7 +364,7 @@ class SiteRunner:
             {"task_id": str(task.id), "traceback": traceback_of(error)},
         )
         try:
-            self._patiently(lambda: shop.client.fail(task, told, trace), beats)
+            self._patiently(lambda: shop.client.fail(task, told, trace, log.text()), beats)
         except HansaError as failure:
             self._emit("report_failed", f"the hub did not take the failure report: {failure}")
 

@@ -15,8 +15,10 @@ from typing import Self
 from hansa import __version__
 from hansa.answers import count_of
 from hansa.errors import LocalError, ReenrollError, RefusedError
+from hansa.failures import sendable
 from hansa.hardware import hardware_of_this_machine
 from hansa.identity import Identity, SiteRecord, StateDir, read_key, store_key
+from hansa.newer_fields import NewerFields
 from hansa.secure.calls import SecureCalls
 from hansa.transfers import OnBytes, TransferOptions, UploadRoute, download_file, send_file
 from hansa.transport import FixedToken, RetryPolicy, TokenSource, Transport
@@ -50,6 +52,7 @@ class SiteClient:
     ) -> None:
         self.identity = identity
         self._transfers = transfers or TransferOptions()
+        self._newer = NewerFields()
         anonymous = Transport(
             identity.record.hub_url, retry=retry, timeout_seconds=timeout_seconds, sleep=sleep
         )
@@ -80,6 +83,7 @@ class SiteClient:
         wait_seconds: float,
         hardware: wire.Hardware | None,
         on_duties: Callable[[int], None] = lambda _: None,
+        policy: wire.SitePolicy | None = None,
     ) -> wire.Task | None:
         """Return the oldest task for this site, leased; None when there is none within the wait.
 
@@ -87,14 +91,16 @@ class SiteClient:
         HansaError.
         """
         path = "/v1/tasks/claim"
-        reply = self._transport.send(
-            "POST",
-            path,
-            body=wire.ClaimRequest(
-                sdk_version=__version__, hardware=hardware, features=list(wire.Feature)
+        wanted = wire.ClaimRequest(
+            sdk_version=__version__, hardware=hardware, features=list(wire.Feature), policy=policy
+        )
+        params = {"wait_seconds": wait_seconds}
+        reply = self._newer.send(
+            lambda body: self._transport.send(
+                "POST", path, body=body, params=params, wait_seconds=wait_seconds
             ),
-            params={"wait_seconds": wait_seconds},
-            wait_seconds=wait_seconds,
+            wanted,
+            without="policy",
         )
         duties = count_of(reply.headers.get(DUTIES_HEADER))
         if duties:
@@ -200,16 +206,18 @@ class SiteClient:
             ),
         )
 
-    def fail(self, task: wire.Task, error: str, traceback: str) -> None:
+    def fail(self, task: wire.Task, error: str, traceback: str, log: str = "") -> None:
         """Tell the hub that `task` cannot be done here, and why. Raises HansaError."""
-        self._transport.send(
-            "POST",
-            f"/v1/tasks/{task.id}/failure",
-            body=wire.TaskFailure(
+        told = sendable(error.strip())[: wire.MAX_ERROR]
+        self._newer.send(
+            lambda body: self._transport.send("POST", f"/v1/tasks/{task.id}/failure", body=body),
+            wire.TaskFailure(
                 lease_token=task.lease.token,
-                error=error.strip()[: wire.MAX_ERROR] or "the trainer failed without a message",
-                traceback=traceback[-wire.MAX_TRACEBACK :],
+                error=told or "the trainer failed without a message",
+                traceback=sendable(traceback)[-wire.MAX_TRACEBACK :],
+                log=sendable(log)[-wire.MAX_LOG :],
             ),
+            without="log",
         )
 
     def rotate(self, new_private_key: bytes) -> wire.SiteView:

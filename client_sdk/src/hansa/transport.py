@@ -10,7 +10,7 @@ Invariants:
 import random
 import ssl
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ TRANSIENT = frozenset({429, 502, 503, 504})  # worth repeating within one call
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 OnceT = TypeVar("OnceT")
-Params = Mapping[str, str | int | float | None]
+Params = Mapping[str, str | int | float | Sequence[str] | None]  # a sequence: once for each
 
 
 @dataclass(frozen=True, slots=True)

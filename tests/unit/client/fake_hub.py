@@ -88,6 +88,7 @@ class FakeHub:
         self.uploads: list[tuple[str, bytes]] = []  # deltas, in order of arrival
         self.parts: list[tuple[str, str, bytes]] = []  # (name, digest, content), likewise
         self.features: list[str] = []  # as the last claim says
+        self.policy: wire.SitePolicy | None = None  # likewise
         self.updates: list[wire.SignedUpdate] = []
         self.evaluations: list[wire.SignedEvaluation] = []
         self.failures: list[wire.TaskFailure] = []
@@ -237,7 +238,8 @@ class FakeHub:
         return answer(self.view())
 
     async def claim(self, request: Request) -> Response:
-        self.features = wire.ClaimRequest.model_validate_json(await request.body()).features
+        claim = wire.ClaimRequest.model_validate_json(await request.body())
+        self.features, self.policy = claim.features, claim.policy
         if self.state is not SiteState.ACTIVE:
             return self.refusal()
         wait = float(request.query_params.get("wait_seconds", 0))

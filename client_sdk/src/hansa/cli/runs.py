@@ -18,7 +18,7 @@ from hansa.trainer import load_trainer, parse_config
 from hansa.verification import check_update
 from hansa_core import wire
 from hansa_core.plans import parse_plan
-from hansa_core.states import TaskState
+from hansa_core.states import RunState, TaskState
 
 app = typer.Typer(no_args_is_help=True, help="Runs.")
 app.command("estimate")(estimate_run)
@@ -68,10 +68,17 @@ def start_run(run: RunArgument, federation: FederationOption = None) -> None:
 
 
 @app.command("list")
-def list_runs(federation: FederationOption = None, *, as_json: JsonFlag = False) -> None:
+def list_runs(
+    federation: FederationOption = None,
+    state: Annotated[
+        list[RunState] | None, typer.Option(help="Only runs in it; repeat it for several.")
+    ] = None,
+    *,
+    as_json: JsonFlag = False,
+) -> None:
     """List a federation's runs, newest first."""
     with connect() as client:
-        found = list(client.runs(chosen_federation(client, federation)))
+        found = list(client.runs(chosen_federation(client, federation), states=state or ()))
     if as_json:
         print_json(found)
         return
@@ -89,7 +96,9 @@ def list_runs(federation: FederationOption = None, *, as_json: JsonFlag = False)
             )
             for run in found
         ),
-        empty="no runs yet; make one with `hansa run create PLAN`",
+        empty=f"no run is {' or '.join(state)}"
+        if state
+        else "no runs yet; make one with `hansa run create PLAN`",
     )
 
 
@@ -303,6 +312,9 @@ def _show_rounds(client: HansaClient, federation: str, run: wire.Run) -> None:
                 say(f"round {item.number}, {task.site_name}: {task.state_reason}", style="red")
                 if task.traceback:
                     say(task.traceback.rstrip(), style="dim")
+                if task.log:
+                    say("the site's log, to its end:", style="dim")
+                    say(task.log.rstrip(), style="dim")
 
 
 def _show_metrics(points: list[wire.MetricPoint]) -> None:

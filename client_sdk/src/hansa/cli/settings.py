@@ -130,7 +130,7 @@ def find_run(client: HansaClient, federation: str, named: str) -> wire.Run:
     run_id = as_uuid(named)
     if run_id is not None:
         return client.run(federation, run_id)
-    for run in client.runs(federation):
+    for run in client.runs(federation, q=named):
         if run.name == named:
             return run
     raise LocalError(f"federation {federation} has no run {named!r}", hint="see `hansa run list`")

@@ -17,7 +17,7 @@ from hansa.cli.state_dirs import StateDirOption
 from hansa.errors import HansaError
 from hansa.failures import Tracebacks
 from hansa.identity import StateDir, default_state_dir, open_state_dir
-from hansa.options import OUTAGE, RunnerEvent, RunnerOptions
+from hansa.options import OUTAGE, SHARED_LINES, RunnerEvent, RunnerOptions
 from hansa.runner import SiteRunner
 from hansa.secure.peers import Peers
 from hansa.site import SiteClient, enroll, rotate_key
@@ -28,6 +28,8 @@ from hansa_core.states import SiteState
 
 app = typer.Typer(no_args_is_help=True, help="This machine as a data site.")
 app.add_typer(peers.app, name="peers")
+
+MOST_LINES = 1000  # of a log that is shared
 
 BAD_EVENTS = frozenset(
     {
@@ -103,6 +105,16 @@ def run_site(
         int,
         typer.Option(min=3, help="Refuse secure rounds whose sum may be of fewer updates."),
     ] = 3,
+    share_log: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=MOST_LINES,
+            help="Lines of Python's log that researchers see of a failed task (may quote data); "
+            f"{SHARED_LINES}, or 0 with --secure-only or --tracebacks none.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Work for the federation until stopped: poll for tasks, train, upload."""
     transfers = TransferOptions(upload=_throttle(upload_rate), download=_throttle(download_rate))
@@ -117,6 +129,7 @@ def run_site(
             max_tasks=1 if once else max_tasks,
             secure_only=secure_only,
             least_sum=least_sum,
+            share_log=share_log,
             outage=replace(OUTAGE, max_delay_seconds=longest_pause),
             transfers=transfers,
         ),

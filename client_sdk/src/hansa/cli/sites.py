@@ -21,10 +21,21 @@ Change = Callable[[HansaClient, str, UUID, str], wire.Site]
 
 
 @app.command("list")
-def list_sites(federation: FederationOption = None, *, as_json: JsonFlag = False) -> None:
+def list_sites(
+    federation: FederationOption = None,
+    state: Annotated[
+        list[SiteState] | None, typer.Option(help="Only sites in it; repeat it for several.")
+    ] = None,
+    online: Annotated[
+        bool | None, typer.Option("--online/--offline", help="Only sites that are, or are not.")
+    ] = None,
+    *,
+    as_json: JsonFlag = False,
+) -> None:
     """List a federation's sites."""
     with connect() as client:
-        found = list(client.sites(chosen_federation(client, federation)))
+        slug = chosen_federation(client, federation)
+        found = list(client.sites(slug, states=state or (), online=online))
     if as_json:
         print_json(found)
         return
@@ -42,7 +53,9 @@ def list_sites(federation: FederationOption = None, *, as_json: JsonFlag = False
             )
             for site in found
         ),
-        empty="no sites yet; invite one with `hansa invitation create`",
+        empty="no site is like that"
+        if state or online is not None
+        else "no sites yet; invite one with `hansa invitation create`",
     )
 
 
@@ -71,6 +84,7 @@ def show_site(
             ("cpus", hardware.cpus if hardware else None),
             ("memory", f"{hardware.memory_bytes / 2**30:.1f} GiB" if hardware else None),
             ("gpus", ", ".join(hardware.gpus) if hardware else None),
+            ("policy", _in_words(found.policy) if found.policy else None),
         )
     )
 
@@ -128,3 +142,16 @@ def _change(change: Change, site: str, federation: str | None, reason: str) -> N
         slug = chosen_federation(client, federation)
         changed = change(client, slug, find_site(client, slug, site).id, reason)
     say(f"{changed.name} is {changed.state}")
+
+
+def _in_words(policy: wire.SitePolicy) -> str:
+    """Return what a site says that it does and tells."""
+    return ", ".join(
+        [
+            "secure runs only" if policy.secure_only else "any run",
+            f"sums of {policy.least_sum or 'any number of'} updates at least",
+            f"tracebacks {policy.tracebacks}",
+            f"{policy.share_log} lines of log",
+            f"trusts {policy.peers}",
+        ]
+    )
