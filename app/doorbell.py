@@ -34,6 +34,7 @@ CHECK_STORE: Final = "hansa.check_store"
 DELIVER: Final = "hansa.deliver"
 
 CHANNEL: Final = "hansa:rings"
+QUEUE: Final = "hansa"  # of all jobs
 # Jobs that one look serves however often they were sent before it.
 COALESCED: Final = frozenset({STEP_RUN})
 COALESCE_SECONDS: Final = 2  # a message that is lost delays the next one by no more
@@ -73,7 +74,7 @@ def configure_broker(app: Celery, redis_url: str) -> None:
         task_ignore_result=True,
         task_serializer="json",
         accept_content=["json"],
-        task_default_queue="hansa",
+        task_default_queue=QUEUE,
     )
 
 

@@ -13,14 +13,18 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from app.api import problems
+from app.api import console, problems
 from app.api.grants import Grants
 from app.api.limits import BodyLimit
+from app.api.prefixes import PathPrefix
 from app.api.v1 import (
     alerts,
     artifacts,
     audit,
+    cards,
     channels,
+    curves,
+    deployment,
     duties,
     enrollments,
     events,
@@ -30,6 +34,8 @@ from app.api.v1 import (
     invitations,
     members,
     models,
+    overviews,
+    plans,
     receipts,
     retention,
     rosters,
@@ -46,6 +52,7 @@ from app.doorbell import Bell
 from app.observability import configure_logging
 from app.senders.outgoing import Outlets
 from app.services.audit import Takings
+from app.services.deployment import Inspector
 from app.services.principals import Membership, SitePrincipal
 from app.services.transactions import Transactions
 from app.services.uploads import Desk
@@ -63,6 +70,7 @@ ROUTERS = (
     tokens.router,
     users.router,
     federations.router,
+    overviews.router,
     retention.router,
     members.router,
     invitations.router,
@@ -70,7 +78,10 @@ ROUTERS = (
     artifacts.router,
     uploads.of_federations,
     models.router,
+    cards.router,
     runs.router,
+    plans.router,
+    curves.router,
     receipts.router,
     events.router,
     alerts.router,
@@ -78,6 +89,7 @@ ROUTERS = (
     audit.router,
     enrollments.router,
     hub.router,
+    deployment.router,
     health.router,
 )
 
@@ -92,11 +104,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     configure_logging(chosen)
     transactions = Transactions.from_settings(chosen)
     bell = Bell(chosen.redis_url.get_secret_value())
+    inspector = Inspector(chosen, transactions)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         # The default has six threads on two cores, and uploads that flush their blob hold them.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(BLOCKING_THREADS))
+        console.tell_if_not_built(chosen)
         app.state.artifacts = await asyncio.to_thread(open_artifacts, chosen)
         desk = Desk(app.state.artifacts, transactions, checks_at_once=2 * (os.cpu_count() or 1))
         app.state.desk = desk
@@ -108,6 +122,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             listening.cancel()
             await asyncio.wait({listening}, timeout=SHUTDOWN_SECONDS)
             await desk.close()
+            inspector.close()
             transactions.dispose()
 
     app = FastAPI(
@@ -121,13 +136,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.transactions = transactions
     app.state.bell = bell
     app.state.takings = Takings()
+    app.state.inspector = inspector
     app.state.site_grants = Grants[SitePrincipal]()
     app.state.person_grants = Grants[Membership]()
     app.state.outlets = Outlets.from_settings(chosen)
     problems.install(app)
     app.add_middleware(BodyLimit, max_bytes=chosen.max_body_bytes)
+    if chosen.path_prefix:
+        app.add_middleware(PathPrefix, prefix=chosen.path_prefix)
     for router in ROUTERS:
         app.include_router(router)
+    console.install(app, chosen)
     return app
 
 

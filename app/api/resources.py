@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 
 from app.doorbell import Bell
 from app.services.audit import Takings
+from app.services.deployment import Inspector
 from app.services.transactions import Transactions
 from app.services.uploads import Desk
 from app.settings import Settings
@@ -30,6 +31,10 @@ async def _desk(request: Request) -> Desk:
     return request.app.state.desk
 
 
+async def _inspector(request: Request) -> Inspector:
+    return request.app.state.inspector
+
+
 async def _takings(request: Request) -> Takings:
     return request.app.state.takings
 
@@ -50,6 +55,7 @@ async def _now(transactions: TransactionsDep) -> datetime:
 BellDep = Annotated[Bell, Depends(_bell)]
 ArtifactsDep = Annotated[Artifacts, Depends(_artifacts)]
 DeskDep = Annotated[Desk, Depends(_desk)]
+InspectorDep = Annotated[Inspector, Depends(_inspector)]
 TakingsDep = Annotated[Takings, Depends(_takings)]
 SettingsDep = Annotated[Settings, Depends(_settings)]
 Now = Annotated[datetime, Depends(_now)]

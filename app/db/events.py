@@ -58,6 +58,18 @@ def after(
     return session.scalars(query.order_by(Event.id).limit(limit)).all()
 
 
+def newest(
+    session: Session, federation_id: UUID, *, before: int | None, run_id: UUID | None, limit: int
+) -> Sequence[Event]:
+    """Return the newest events below the id `before`, at most `limit`, newest first."""
+    query = select(Event).where(Event.federation_id == federation_id)
+    if before is not None:
+        query = query.where(Event.id < before)
+    if run_id is not None:
+        query = query.where(Event.run_id == run_id)
+    return session.scalars(query.order_by(Event.id.desc()).limit(limit)).all()
+
+
 def newest_id(session: Session, federation_id: UUID) -> int:
     """Return the id of the federation's newest event, 0 if it has none.
 

@@ -41,9 +41,26 @@ def find_run(session: Session, federation_id: UUID, run_id: UUID) -> Run | None:
 
 
 def list_runs(
-    session: Session, federation_id: UUID, *, before: UUID | None, limit: int
+    session: Session,
+    federation_id: UUID,
+    *,
+    states: Sequence[RunState],
+    model_id: UUID | None,
+    named: str | None,
+    before: UUID | None,
+    limit: int,
 ) -> Sequence[Run]:
+    """Return the federation's runs, newest first.
+
+    Only those in one of `states`, if any are given; of that model; whose name has `named` in it.
+    """
     query = select(Run).where(Run.federation_id == federation_id)
+    if states:
+        query = query.where(Run.state.in_(states))
+    if model_id is not None:
+        query = query.where(Run.model_id == model_id)
+    if named is not None:
+        query = query.where(Run.name.icontains(named, autoescape=True))
     if before is not None:
         query = query.where(Run.id < before)
     return session.scalars(query.order_by(Run.id.desc()).limit(limit)).all()
@@ -192,6 +209,16 @@ def list_rounds(
     if after is not None:
         query = query.where(Round.id > after)
     return session.scalars(query.order_by(Round.id).limit(limit)).all()
+
+
+def newest_rounds(
+    session: Session, run_id: UUID, *, before: UUID | None, limit: int
+) -> Sequence[Round]:
+    """Return the run's rounds that came earlier than `before`, the newest first."""
+    query = select(Round).where(Round.run_id == run_id)
+    if before is not None:
+        query = query.where(Round.id < before)
+    return session.scalars(query.order_by(Round.id.desc()).limit(limit)).all()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, delete, select, update
+from sqlalchemy import Row, Select, delete, false, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.db.models import Federation, Site, SiteChallenge, SiteKey, SiteToken
+from hansa_core.states import SiteState
 
 
 def insert_site(session: Session, **columns: Any) -> Site | None:  # noqa: ANN401 -- column values
@@ -43,10 +44,29 @@ def owner_of_key(session: Session, public_key: bytes) -> Row[tuple[SiteKey, Site
 
 
 def list_sites(
-    session: Session, federation_id: UUID, *, before: UUID | None, limit: int
+    session: Session,
+    federation_id: UUID,
+    *,
+    states: Sequence[SiteState],
+    seen: bool | None,
+    seen_since: datetime,
+    named: str | None,
+    before: UUID | None,
+    limit: int,
 ) -> Sequence[Row[tuple[Site, str]]]:
-    """Return the federation's sites with the fingerprint of the key in force, newest first."""
+    """Return the federation's sites with the fingerprint of the key in force, newest first.
+
+    Only those in one of `states`, if any are given; that were (or, False, were not) seen since
+    `seen_since`; whose name has `named` in it.
+    """
     query = _with_fingerprint().where(Site.federation_id == federation_id)
+    if states:
+        query = query.where(Site.state.in_(states))
+    if seen is not None:
+        present = func.coalesce(Site.last_seen_at >= seen_since, false())
+        query = query.where(present if seen else ~present)
+    if named is not None:
+        query = query.where(Site.name.icontains(named, autoescape=True))
     if before is not None:
         query = query.where(Site.id < before)
     return session.execute(query.order_by(Site.id.desc()).limit(limit)).all()

@@ -61,6 +61,30 @@ class Cohort:
     target: int | None = None  # answers that close the round; None: everybody's
 
 
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """The candidates for a round, by what can be expected of them."""
+
+    online: list[Candidate]  # eligible: they train, or evaluate their own data
+    absent: list[Candidate]  # eligible, but not seen lately
+    excluded: list[Exclusion]  # the absent too
+    watching: frozenset[str]  # evaluators that are online
+    evaluators: list[Candidate]  # active, online or not, in no order
+
+
+def sort_out(
+    plan: RunPlan, candidates: Sequence[Candidate], *, online_for: timedelta, now: datetime
+) -> Sorted:
+    """Tell who is eligible, who is here, and who is excluded and why."""
+    central = set(plan.evaluation.evaluators)
+    online, absent, excluded = _sort_out(
+        plan.cohort, [c for c in candidates if c.name not in central], online_for, now
+    )
+    active = [c for c in candidates if c.name in central and c.state is SiteState.ACTIVE]
+    watching = frozenset(c.name for c in active if is_online(c.last_seen_at, online_for, now))
+    return Sorted(online, absent, excluded, watching, active)
+
+
 def choose_cohort(
     plan: RunPlan,
     coming: NextRound,
@@ -74,12 +98,9 @@ def choose_cohort(
 
     A round that is held again after a failure draws anew; after a pause it draws the same.
     """
-    central = set(plan.evaluation.evaluators)
-    online, absent, excluded = _sort_out(
-        plan.cohort, [c for c in candidates if c.name not in central], online_for, now
-    )
-    active = [c for c in candidates if c.name in central and c.state is SiteState.ACTIVE]
-    watching = frozenset(c.name for c in active if is_online(c.last_seen_at, online_for, now))
+    found = sort_out(plan, candidates, online_for=online_for, now=now)
+    online, absent, watching = found.online, found.absent, found.watching
+    excluded = [*found.excluded]
     if coming.kind is RoundKind.EVALUATE:
         asked = {site.name for site in online} if plan.evaluation.at_sites else set[str]()
         if secure_of(plan, coming.kind) is not None:
@@ -89,7 +110,7 @@ def choose_cohort(
             return Cohort(frozenset(), waiting)
         if asked or watching:
             return Cohort(frozenset(asked) | watching, None, excluded=tuple(excluded))
-        away = [*absent, *active] if plan.evaluation.at_sites else active
+        away = [*absent, *found.evaluators] if plan.evaluation.at_sites else found.evaluators
         waiting = _waiting(0, coming.threshold, away, _pending(candidates), now)
         return Cohort(frozenset(), waiting)
     pinned = set(plan.cohort.pinned)

@@ -39,6 +39,13 @@ _SCOPES: dict[Action, Scope] = {
 ALL_SCOPES = frozenset(Scope)  # what a login session has
 
 
+def allowed_actions(role: Role, scopes: AbstractSet[Scope]) -> list[Action]:
+    """Return what a member in `role`, with such a token, may do, sorted."""
+    return sorted(
+        action for action in Action if role in _ROLES[action] and _SCOPES[action] in scopes
+    )
+
+
 def require_scope(scopes: AbstractSet[Scope], scope: Scope) -> None:
     """Raise ForbiddenError unless the token in use has `scope`."""
     if scope not in scopes:

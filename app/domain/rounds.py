@@ -9,7 +9,7 @@ same answer. Holding the row locks while acting on it is the part of app/service
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -148,6 +148,28 @@ def repeat_seed(seed: int, repeat: int) -> int:
         return seed
     digest = hashlib.sha256(f"hansa/repeat/v1\0{seed}\0{repeat}\0".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A number that a site reported."""
+
+    site: str | None
+    metric: str
+    value: float
+    num_examples: int
+
+
+def means_over_sites(
+    reports: Iterable[Reported], evaluators: Set[str]
+) -> dict[str, tuple[float, int]]:
+    """Return each metric's mean over the sites of one round, with the examples it rests on.
+
+    Evaluators with central data are no part of it, unless nobody else reported.
+    """
+    everybody = list(reports)
+    at_sites = [report for report in everybody if report.site not in evaluators]
+    return weighted_means((it.metric, it.value, it.num_examples) for it in at_sites or everybody)
 
 
 def weighted_means(

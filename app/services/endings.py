@@ -8,7 +8,7 @@ from app.db import secure as secure_rows
 from app.db import tasks as task_rows
 from app.db.models import Round, Run
 from app.domain.alerts import AlertKind
-from app.domain.rounds import Decision, require_legal, weighted_means
+from app.domain.rounds import Decision, Reported, means_over_sites, require_legal
 from app.domain.runs import require_legal as require_legal_run
 from app.domain.runs import spent_budget
 from app.services import alerts, receipts
@@ -179,10 +179,7 @@ def _stop_clock(run: Run, now: datetime) -> None:
 
 
 def _record_means(tx: Tx, plan: RunPlan, row: Round) -> None:
-    """Write the mean over sites beside what the sites reported, once, when the round closes.
-
-    Evaluators with central data are no part of it, unless nobody else evaluated.
-    """
+    """Write the mean over sites beside what the sites reported, once, when the round closes."""
     measured = [("eval", row.number - 1)]
     if row.kind == RoundKind.TRAIN:
         measured.append(("train", row.number))
@@ -190,10 +187,12 @@ def _record_means(tx: Tx, plan: RunPlan, row: Round) -> None:
     summed = _summed_means(tx, row)
     for kind, number in measured:
         reports = metric_rows.of_sites(tx.session, row.run_id, kind=kind, round_number=number)
-        at_sites = [report for report in reports if report.site_name not in central]
-        means = weighted_means(
-            (report.metric.name, report.metric.value, report.metric.num_examples)
-            for report in at_sites or reports
+        means = means_over_sites(
+            (
+                Reported(it.site_name, it.metric.name, it.metric.value, it.metric.num_examples)
+                for it in reports
+            ),
+            central,
         ) | summed.get(kind, {})
         metric_rows.put(
             tx.session,

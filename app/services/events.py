@@ -35,6 +35,21 @@ def list_events(
     return [view_event(event) for event in found]
 
 
+def list_newest(
+    tx: Tx, membership: Membership, *, before: int | None, run_id: UUID | None, limit: int
+) -> list[wire.Event]:
+    """Return the federation's newest events below the id `before`, newest first.
+
+    Raises:
+        ForbiddenError.
+    """
+    membership.require(Action.READ)
+    found = rows.newest(
+        tx.session, membership.federation_id, before=before, run_id=run_id, limit=limit
+    )
+    return [view_event(event) for event in found]
+
+
 def news(
     tx: Tx, membership: Membership, *, after: int | None, run_id: UUID | None, limit: int
 ) -> News:

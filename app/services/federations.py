@@ -15,7 +15,7 @@ from app.domain.errors import (
     NotFoundError,
 )
 from app.domain.ids import new_id
-from app.domain.permissions import Action
+from app.domain.permissions import Action, allowed_actions
 from app.services.principals import Membership, Principal
 from app.services.retention import policy_of
 from app.services.transactions import Tx
@@ -82,7 +82,7 @@ def create(
         name=federation.name,
         by=principal.email,
     )
-    return _view(federation, Role.OWNER)
+    return _view(federation, principal, Role.OWNER)
 
 
 def list_mine(
@@ -97,13 +97,16 @@ def list_mine(
         before=before,
         limit=limit,
     )
-    return [_view(federation, _effective_role(principal, role)) for federation, role in found]
+    return [
+        _view(federation, principal, _effective_role(principal, role)) for federation, role in found
+    ]
 
 
 def get(tx: Tx, membership: Membership) -> wire.Federation:
     """Return the federation."""
     membership.require(Action.READ)
-    return _view(rows.get_federation(tx.session, membership.federation_id), membership.role)
+    federation = rows.get_federation(tx.session, membership.federation_id)
+    return _view(federation, membership.principal, membership.role)
 
 
 def change(tx: Tx, membership: Membership, request: wire.FederationChange) -> wire.Federation:
@@ -127,7 +130,7 @@ def change(tx: Tx, membership: Membership, request: wire.FederationChange) -> wi
             changes=changed,
             by=membership.principal.email,
         )
-    return _view(federation, membership.role)
+    return _view(federation, membership.principal, membership.role)
 
 
 def list_members(
@@ -232,7 +235,7 @@ def _as_id(text: str) -> UUID | None:
         return None
 
 
-def _view(federation: Federation, role: Role | None) -> wire.Federation:
+def _view(federation: Federation, principal: Principal, role: Role | None) -> wire.Federation:
     return wire.Federation(
         id=federation.id,
         slug=federation.slug,
@@ -242,6 +245,7 @@ def _view(federation: Federation, role: Role | None) -> wire.Federation:
         retention=policy_of(federation.retention),
         created_at=federation.created_at,
         my_role=role,
+        my_actions=[] if role is None else list(allowed_actions(role, principal.scopes)),
     )
 
 

@@ -15,6 +15,17 @@ LAYOUTS_KEPT = 64  # of models, parsed: 300 tensors take 7 ms
 _layouts: dict[UUID, Layout] = {}
 
 
+def model_layout(tx: Tx, model_id: UUID) -> Layout:
+    """Return the layout of a model. It never changes, so few reads parse it."""
+    layout = _layouts.get(model_id)
+    if layout is None:
+        layout = Layout.from_json(tx.session.get_one(Model, model_id).layout)
+        if len(_layouts) >= LAYOUTS_KEPT:
+            _layouts.clear()
+        _layouts[model_id] = layout
+    return layout
+
+
 def update_layout(
     tx: Tx, run: Run, plan: RunPlan, groups: Sequence[str], part: str | None = None
 ) -> Layout:
@@ -23,7 +34,7 @@ def update_layout(
     Raises:
         UpdateRefusedError: updates of this run have no such part.
     """
-    layout = _model_layout(tx, run.model_id)
+    layout = model_layout(tx, run.model_id)
     if plan.tensors != TensorsPlan():
         layout = partition(layout, plan.tensors).upload_layout(groups)
     if part is None:
@@ -40,14 +51,3 @@ def part_layouts(tx: Tx, run: Run, plan: RunPlan) -> Mapping[str, Layout]:
     return {
         part: update_layout(tx, run, plan, (), part) for part in plan.strategy.local_work().parts
     }
-
-
-def _model_layout(tx: Tx, model_id: UUID) -> Layout:
-    """Return the layout of a model. It never changes, so few reads parse it."""
-    layout = _layouts.get(model_id)
-    if layout is None:
-        layout = Layout.from_json(tx.session.get_one(Model, model_id).layout)
-        if len(_layouts) >= LAYOUTS_KEPT:
-            _layouts.clear()
-        _layouts[model_id] = layout
-    return layout

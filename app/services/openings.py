@@ -10,14 +10,7 @@ from app.db import runs as rows
 from app.db import secure as secure_rows
 from app.db import tasks as task_rows
 from app.db.models import Round, Run, Site
-from app.domain.cohorts import (
-    Candidate,
-    Cohort,
-    Exclusion,
-    Machine,
-    choose_cohort,
-    is_online,
-)
+from app.domain.cohorts import Candidate, Cohort, Exclusion, choose_cohort, is_online
 from app.domain.ids import new_id
 from app.domain.runs import (
     NextRound,
@@ -29,6 +22,7 @@ from app.domain.runs import (
     stagnation,
 )
 from app.services.asking import ask, deadline_of
+from app.services.cohorts import candidates_of, idle_sites
 from app.services.endings import active_seconds, end_run, rest_run
 from app.services.secure import collecting, setup
 from app.services.transactions import Tx
@@ -151,15 +145,8 @@ def refill(
         now=now,
     )
     asked = task_rows.asked_in_round(tx.session, row.id)
-    idle = [
-        (asked.get(site.id, (0, False))[0], site)
-        for site in sites
-        if site.name in cohort.names
-        and site.id not in busy
-        and not asked.get(site.id, (0, False))[1]
-    ]
-    idle.sort(key=lambda pair: (pair[0], pair[1].name))  # who was asked least comes first
-    ask(tx, plan, row, [(site, False, repeat + 1) for repeat, site in idle[:places]], now=now)
+    idle = idle_sites(sites, cohort.names, busy=busy, asked=asked, places=places)
+    ask(tx, plan, row, [(site, False, repeat + 1) for repeat, site in idle], now=now)
 
 
 def _begin_secure(
@@ -217,24 +204,7 @@ def _unwilling(tx: Tx, run: Run, plan: RunPlan, coming: NextRound) -> dict[UUID,
 def _candidates(tx: Tx, run: Run, plan: RunPlan, sites: Sequence[Site]) -> list[Candidate]:
     weighted = plan.cohort.choose is CohortChoice.WEIGHTED
     examples = rows.last_examples(tx.session, run.id) if weighted else {}
-    return [
-        Candidate(
-            name=site.name,
-            labels=site.labels,
-            last_seen_at=site.last_seen_at,
-            state=SiteState(site.state),
-            machine=_machine(site),
-            examples=examples.get(site.id),
-        )
-        for site in sites
-    ]
-
-
-def _machine(site: Site) -> Machine | None:
-    seen = site.hardware
-    if seen is None:
-        return None
-    return Machine(seen["cpus"], seen["memory_bytes"], len(seen["gpus"]))
+    return candidates_of(sites, examples)
 
 
 def _set_running(tx: Tx, run: Run, *, now: datetime) -> None:

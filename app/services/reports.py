@@ -7,27 +7,37 @@ from app.db import runs as run_rows
 from app.db import tasks as rows
 from app.db import updates as update_rows
 from app.db.models import Round
-from app.db.tasks import AnsweredTask
 from app.domain.errors import NotFoundError
-from app.services import runs
+from app.services import records, runs
 from app.services.secure.showing import show
 from app.services.transactions import Tx
 from hansa_core import wire
 from hansa_core.signing import encode_base64
-from hansa_core.states import RoundKind, RoundState, TaskState
+from hansa_core.states import RoundKind, RoundState
 
 
 def list_rounds(
-    tx: Tx, federation_id: UUID, run_id: UUID, *, after: UUID | None, limit: int
+    tx: Tx,
+    federation_id: UUID,
+    run_id: UUID,
+    *,
+    newest: bool,
+    counts: bool,
+    last: UUID | None,
+    limit: int,
 ) -> list[wire.Round]:
-    """Return the run's rounds that came later than `after`, in the order they were opened.
+    """Return the run's rounds beyond `last`, in the order they were opened or the newest first.
 
     Raises:
         NotFoundError: the federation has no such run.
     """
     runs.require(tx, federation_id, run_id)
-    found = run_rows.list_rounds(tx.session, run_id, after=after, limit=limit)
-    return [_round_view(row) for row in found]
+    if newest:
+        found = run_rows.newest_rounds(tx.session, run_id, before=last, limit=limit)
+    else:
+        found = run_rows.list_rounds(tx.session, run_id, after=last, limit=limit)
+    told = records.of_rounds(tx, found) if counts else {}
+    return [_round_view(row, told.get(row.id)) for row in found]
 
 
 def get_round(tx: Tx, federation_id: UUID, run_id: UUID, number: int) -> wire.RoundDetail:
@@ -40,10 +50,14 @@ def get_round(tx: Tx, federation_id: UUID, run_id: UUID, number: int) -> wire.Ro
     row = run_rows.find_round(tx.session, run_id, number)
     if row is None:
         raise NotFoundError(f"run {run_id} has no round {number}")
-    tasks = [_task_view(task) for task in rows.views_of_round(tx.session, row.id)]
+    told = records.of_rounds(tx, [row])
+    tasks = [records.task_view(task) for task in rows.views_of_round(tx.session, row.id)]
     excluded = [wire.Exclusion.model_validate(item) for item in row.excluded]
     return wire.RoundDetail(
-        **_round_view(row).model_dump(), tasks=tasks, excluded=excluded, secure=show(tx, row)
+        **_round_view(row, told[row.id]).model_dump(),
+        tasks=tasks,
+        excluded=excluded,
+        secure=show(tx, row),
     )
 
 
@@ -110,7 +124,7 @@ def list_updates(
     ]
 
 
-def _round_view(row: Round) -> wire.Round:
+def _round_view(row: Round, counts: wire.RoundCounts | None) -> wire.Round:
     return wire.Round(
         id=row.id,
         run_id=row.run_id,
@@ -126,27 +140,5 @@ def _round_view(row: Round) -> wire.Round:
         deadline_at=row.deadline_at,
         created_at=row.created_at,
         closed_at=row.closed_at,
-    )
-
-
-def _task_view(found: AnsweredTask) -> wire.TaskView:
-    task, update, evaluation = found.task, found.update, found.evaluation
-    answer = update or evaluation
-    return wire.TaskView(
-        id=task.id,
-        site_id=task.site_id,
-        site_name=found.site_name,
-        evaluator=task.evaluator,
-        repeat=task.repeat,
-        state=TaskState(task.state),
-        state_reason=task.state_reason,
-        traceback=task.traceback,
-        attempts=task.attempts,
-        progress=None if task.progress is None else wire.Progress.model_validate(task.progress),
-        num_examples=answer.num_examples if answer else None,
-        update_digest=update.digest if update else None,
-        update_size=found.update_size,
-        created_at=task.created_at,
-        claimed_at=task.claimed_at,
-        finished_at=task.finished_at,
+        counts=counts,
     )

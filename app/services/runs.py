@@ -1,30 +1,22 @@
 """What a researcher does with runs: create, start, pause, fork, cancel, read."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from app.db import artifacts as artifact_rows
 from app.db import runs as rows
 from app.db.models import Run
-from app.domain.errors import (
-    FieldProblem,
-    IllegalTransitionError,
-    InvalidRequestError,
-    NotFoundError,
-)
+from app.domain.errors import IllegalTransitionError, NotFoundError
 from app.domain.ids import new_id
 from app.domain.plans import changed_plan
 from app.domain.progress import Part, describe_round
 from app.domain.runs import require_legal
 from app.doorbell import STEP_RUN
-from app.services import checkpoints, endings
+from app.services import checkpoints, endings, proposals
 from app.services.transactions import Tx
 from hansa_core import wire
-from hansa_core.layouts import Layout
-from hansa_core.plans import RunPlan, plan_digest
-from hansa_core.problems import CanonicalizationError, TensorGroupsError
+from hansa_core.plans import RunPlan
 from hansa_core.states import RoundState, RunState
-from hansa_core.tensor_groups import partition
 
 
 def create(
@@ -42,42 +34,8 @@ def create(
         InvalidRequestError: with every field of the plan that names something unusable.
         ArtifactPurgedError: the retention policy deleted the checkpoint to start from.
     """
-    plan = request.plan
-    wrong: list[FieldProblem] = []
-    model = artifact_rows.find_model(tx.session, federation_id, plan.model)
-    base = None
-    if model is None:
-        wrong.append(
-            FieldProblem("plan.model", f"this federation has no model named {plan.model!r}")
-        )
-    elif request.checkpoint_id is None:
-        base = artifact_rows.latest_checkpoint(tx.session, model.id)
-        if base is None:
-            wrong.append(
-                FieldProblem("plan.model", f"model {plan.model!r} has no checkpoint to start from")
-            )
-    else:
-        base = artifact_rows.find_checkpoint(tx.session, federation_id, request.checkpoint_id)
-        if base is None or base.model_id != model.id:
-            wrong.append(
-                FieldProblem(
-                    "checkpoint_id",
-                    f"model {plan.model!r} has no checkpoint {request.checkpoint_id}",
-                )
-            )
-    if model is not None and model.layout is not None:
-        try:
-            partition(Layout.from_json(model.layout), plan.tensors)
-        except TensorGroupsError as error:
-            wrong.append(FieldProblem("plan.tensors", str(error)))
-    try:
-        digest = plan_digest(plan)
-    except CanonicalizationError as error:  # nothing else in a plan is as free as `training`
-        wrong.append(FieldProblem("plan.training", str(error)))
-        digest = ""
-    if wrong or model is None or base is None:
-        detail = "; ".join(f"{problem.path}: {problem.message}" for problem in wrong)
-        raise InvalidRequestError(detail, fields=tuple(wrong))
+    proposal = proposals.require_fit(tx, federation_id, request.plan, request.checkpoint_id)
+    plan, base = proposal.plan, proposal.base
     checkpoints.pin(tx, federation_id, base.digest)
     run = Run(
         id=new_id(),
@@ -86,8 +44,8 @@ def create(
         name=plan.name,
         state=RunState.DRAFT,
         plan=plan.model_dump(mode="json"),
-        plan_digest=digest,
-        model_id=model.id,
+        plan_digest=proposal.digest,
+        model_id=proposal.model.id,
         base_checkpoint_id=base.id,
         latest_checkpoint_id=base.id,
         rounds_completed=0,
@@ -213,9 +171,26 @@ def get(tx: Tx, federation_id: UUID, run_id: UUID, *, now: datetime) -> wire.Run
     return run_view(run, waits_for=_open_round_says(tx, run, now))
 
 
-def list_runs(tx: Tx, federation_id: UUID, *, before: UUID | None, limit: int) -> list[wire.Run]:
-    """Return runs, newest first."""
-    found = rows.list_runs(tx.session, federation_id, before=before, limit=limit)
+def list_runs(
+    tx: Tx,
+    federation_id: UUID,
+    *,
+    states: Sequence[RunState] = (),
+    model_id: UUID | None = None,
+    named: str | None = None,
+    before: UUID | None,
+    limit: int,
+) -> list[wire.Run]:
+    """Return runs, newest first: in these states if any, of a model, with `named` in the name."""
+    found = rows.list_runs(
+        tx.session,
+        federation_id,
+        states=states,
+        model_id=model_id,
+        named=named,
+        before=before,
+        limit=limit,
+    )
     return [run_view(run) for run in found]
 
 

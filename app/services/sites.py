@@ -19,10 +19,11 @@ from app.domain.enrollment import require_legal
 from app.domain.errors import IllegalTransitionError, NotFoundError
 from app.domain.permissions import Action
 from app.doorbell import STEP_RUN
+from app.services import records
 from app.services.principals import Membership
 from app.services.transactions import Tx
 from hansa_core import wire
-from hansa_core.states import SiteState
+from hansa_core.states import SiteState, TaskState
 
 SEEN_NOTED_EVERY = timedelta(seconds=10)
 
@@ -58,18 +59,52 @@ class Presence:
     now: datetime
     online_for: timedelta
 
+    @property
+    def seen_since(self) -> datetime:
+        """Since when a site was seen that counts as online."""
+        return self.now - self.online_for
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which sites are asked for."""
+
+    states: Sequence[SiteState] = ()  # none: in any
+    online: bool | None = None  # None: both
+    named: str | None = None  # a part of the name, in whatever case
+
 
 def list_all(
-    tx: Tx, membership: Membership, presence: Presence, *, before: UUID | None, limit: int
+    tx: Tx,
+    membership: Membership,
+    presence: Presence,
+    *,
+    wanted: Wanted,
+    with_record: bool,
+    before: UUID | None,
+    limit: int,
 ) -> Sequence[wire.Site]:
     """Return the federation's sites, newest first."""
     membership.require(Action.READ)
-    found = rows.list_sites(tx.session, membership.federation_id, before=before, limit=limit)
-    return [_view(site, fingerprint, presence) for site, fingerprint in found]
+    found = rows.list_sites(
+        tx.session,
+        membership.federation_id,
+        states=wanted.states,
+        seen=wanted.online,
+        seen_since=presence.seen_since,
+        named=wanted.named,
+        before=before,
+        limit=limit,
+    )
+    ids = [site.id for site, _ in found]
+    told = records.of_sites(tx, membership.federation_id, ids) if with_record else {}
+    return [
+        _view(site, fingerprint, presence, record=told.get(site.id)) for site, fingerprint in found
+    ]
 
 
 def get(tx: Tx, membership: Membership, site_id: UUID, presence: Presence) -> wire.Site:
-    """Return one site.
+    """Return one site with its record.
 
     Raises:
         ForbiddenError, NotFoundError.
@@ -79,7 +114,30 @@ def get(tx: Tx, membership: Membership, site_id: UUID, presence: Presence) -> wi
     if found is None:
         raise _no_site(membership, site_id)
     site, fingerprint = found
-    return _view(site, fingerprint, presence)
+    told = records.of_sites(tx, membership.federation_id, [site.id])
+    return _view(site, fingerprint, presence, record=told[site.id])
+
+
+def list_tasks(
+    tx: Tx,
+    membership: Membership,
+    site_id: UUID,
+    *,
+    states: Sequence[TaskState],
+    before: UUID | None,
+    limit: int,
+) -> list[wire.SiteTask]:
+    """Return what the site was asked for, in these states if any, newest first.
+
+    Raises:
+        ForbiddenError, NotFoundError.
+    """
+    membership.require(Action.READ)
+    if rows.find_site(tx.session, membership.federation_id, site_id) is None:
+        raise _no_site(membership, site_id)
+    return records.tasks_of_site(
+        tx, membership.federation_id, site_id, states=states, before=before, limit=limit
+    )
 
 
 def change(
@@ -156,6 +214,7 @@ def seen(
     hardware: wire.Hardware | None,
     *,
     online_for: timedelta,
+    policy: wire.SitePolicy | None = None,
 ) -> bool:
     """Note a sign of life, at most every 10 s; tell whether the site was offline before.
 
@@ -169,6 +228,8 @@ def seen(
         told["sdk_version"] = sdk_version
     if hardware is not None:
         told["hardware"] = hardware.model_dump(mode="json")
+    if policy is not None:
+        told["policy"] = policy.model_dump(mode="json")
     was_first = rows.touch(tx.session, site_id, previous=previous, **told)
     return was_first and not is_online(previous, online_for, now)
 
@@ -191,7 +252,9 @@ def _no_site(membership: Membership, site_id: UUID) -> NotFoundError:
     return NotFoundError(f"federation {membership.slug!r} has no site {site_id}")
 
 
-def _view(site: Site, fingerprint: str, presence: Presence) -> wire.Site:
+def _view(
+    site: Site, fingerprint: str, presence: Presence, *, record: wire.SiteRecord | None = None
+) -> wire.Site:
     return wire.Site(
         id=site.id,
         federation_id=site.federation_id,
@@ -202,7 +265,10 @@ def _view(site: Site, fingerprint: str, presence: Presence) -> wire.Site:
         labels=site.labels,
         hardware=None if site.hardware is None else wire.Hardware.model_validate(site.hardware),
         sdk_version=site.sdk_version,
+        policy=None if site.policy is None else wire.SitePolicy.model_validate(site.policy),
         online=is_online(site.last_seen_at, presence.online_for, presence.now),
         last_seen_at=site.last_seen_at,
         enrolled_at=site.enrolled_at,
+        invitation_id=site.invitation_id,
+        record=record,
     )

@@ -96,6 +96,7 @@ class Stream:
     response: httpx2.Response
     last_id: int | None = None
     comments: int = 0
+    unnamed: bool = False
     _lines: Iterator[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -115,7 +116,8 @@ class Stream:
                     self.last_id = int(fields["id"])
                 if "data" in fields:
                     event = wire.Event.model_validate_json(fields["data"])
-                    assert (event.id, event.kind) == (self.last_id, fields["event"])
+                    assert event.id == self.last_id
+                    assert fields.get("event") == (None if self.unnamed else event.kind)
                     yield event
                 fields = {}
 
@@ -147,7 +149,7 @@ def streaming(
         client.stream("GET", url, params=params, headers=sent) as response,
     ):
         assert response.status_code == expect
-        yield Stream(response)
+        yield Stream(response, unnamed=bool(params.get("unnamed")))
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -222,6 +224,27 @@ def test_the_head_of_a_stream_says_what_it_is(federation: Federation, hub: Hub) 
         headers = stream.response.headers
     assert headers["Content-Type"].startswith("text/event-stream")
     assert headers["Cache-Control"] == "no-store"
+
+
+def test_an_unnamed_stream_tells_the_same_without_kinds_of_its_own(
+    federation: Federation, hub: Hub
+) -> None:
+    with streaming(hub, federation, unnamed=True) as stream:
+        stream.until(lambda: stream.last_id is not None)
+        record(federation, "test.done", number=1)
+        assert next(stream.events()).kind == "test.done"
+
+
+def test_the_newest_events_are_listed_backwards_page_by_page(federation: Federation) -> None:
+    for number in range(5):
+        record(federation, "test.written", number=number)
+    all_ids = stored(federation)
+    seen: list[int] = []
+    while page := federation.get(
+        "/events", newest=True, limit=2, **({"before": seen[-1]} if seen else {})
+    )["items"]:
+        seen += [item["id"] for item in page]
+    assert seen == all_ids[::-1]
 
 
 def test_a_quiet_stream_shows_signs_of_life_and_holds_no_connection(

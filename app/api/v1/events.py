@@ -5,7 +5,7 @@ rings and when it gives a sign of life, and holds no connection in between.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
@@ -14,7 +14,7 @@ import structlog
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
-from app.api.auth import PersonCredentials
+from app.api.auth import PersonSecret
 from app.api.dependencies import Access, BellDep, SettingsDep, TransactionsDep
 from app.api.problems import problems
 from app.domain.errors import DomainError, ForbiddenError, NotAuthenticatedError, NotFoundError
@@ -50,12 +50,21 @@ def list_events(
     after: AfterId = 0,
     run_id: UUID | None = None,
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 100,
+    newest: Annotated[
+        bool, Query(description="newest first, `before` in place of `after`")
+    ] = False,
+    before: Annotated[
+        int | None, Query(ge=0, le=MAX_ID, description="with `newest`: the last id seen")
+    ] = None,
 ) -> wire.Page[wire.Event]:
-    """List events after an id, oldest first.
+    """List events after an id, oldest first; with `newest` backwards from the newest.
 
     Ids are in commit order: who resumes by the last id misses nothing.
     """
     with transactions.reading() as tx:
+        if newest:
+            found = events.list_newest(tx, access, before=before, run_id=run_id, limit=limit)
+            return wire.Page(items=found)
         found = events.list_events(tx, access, after=after, run_id=run_id, limit=limit)
     return wire.Page(items=found)
 
@@ -70,7 +79,7 @@ def list_events(
 )
 async def stream_events(
     access: Access,
-    credentials: PersonCredentials,
+    secret: PersonSecret,
     transactions: TransactionsDep,
     bell: BellDep,
     settings: SettingsDep,
@@ -78,6 +87,9 @@ async def stream_events(
         int | None, Query(ge=0, le=MAX_ID, description="the last id seen; without: from now on")
     ] = None,
     run_id: UUID | None = None,
+    unnamed: Annotated[
+        bool, Query(description="without `event:`, for a browser's one handler of all kinds")
+    ] = False,
     last_event_id: Annotated[
         int | None, Header(ge=0, le=MAX_ID, description="as `after`, and before it")
     ] = None,
@@ -86,12 +98,14 @@ async def stream_events(
 
     The stream ends when the token or the membership does, and when the hub stops.
     """
-    assert credentials is not None  # `access` has refused a request without
-    follower = _Follower(transactions, credentials.credentials, str(access.federation_id), run_id)
+    follower = _Follower(transactions, secret, str(access.federation_id), run_id)
+    told = _told_unnamed if unnamed else _told
     start = after if last_event_id is None else last_event_id
     # Before the answer begins, so that a refusal has its status.
     first = await follower.look(start)
-    stream = _stream(follower, first, bell, access.federation_id, settings.event_keepalive_seconds)
+    stream = _stream(
+        follower, first, bell, access.federation_id, settings.event_keepalive_seconds, told
+    )
     return StreamingResponse(
         stream,
         media_type="text/event-stream",
@@ -120,23 +134,28 @@ class _Follower:
 
 
 async def _stream(
-    follower: _Follower, news: News, bell: Bell, topic: UUID, keepalive_seconds: float
+    follower: _Follower,
+    news: News,
+    bell: Bell,
+    topic: UUID,
+    keepalive_seconds: float,
+    told: Callable[[News], str],
 ) -> AsyncGenerator[str]:
     loop = asyncio.get_running_loop()
     try:
-        yield f"retry: {RECONNECT_MILLISECONDS}\n\n{_told(news)}{_sign_of_life(news)}"
+        yield f"retry: {RECONNECT_MILLISECONDS}\n\n{told(news)}{_sign_of_life(news)}"
         quiet_since = loop.time()
         while not bell.is_closed:
             left = quiet_since + keepalive_seconds - loop.time()
             async for _ in bell.rings(topic, seconds=left):
                 news = await follower.look(news.last_id)
                 while news.more:
-                    yield _told(news)
+                    yield told(news)
                     news = await follower.look(news.last_id)
                 # Rings may be about other runs' events, again and again.
                 is_quiet = not news.events and loop.time() - quiet_since >= keepalive_seconds
                 if news.events or is_quiet:
-                    yield _told(news) or _sign_of_life(news)
+                    yield told(news) or _sign_of_life(news)
                     quiet_since = loop.time()
                 await asyncio.sleep(LOOKS_APART_SECONDS)
     except DomainError as error:
@@ -155,3 +174,7 @@ def _told(news: News) -> str:
         f"id: {event.id}\nevent: {event.kind}\ndata: {event.model_dump_json()}\n\n"
         for event in news.events
     )
+
+
+def _told_unnamed(news: News) -> str:
+    return "".join(f"id: {event.id}\ndata: {event.model_dump_json()}\n\n" for event in news.events)

@@ -6,6 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, status
 
 from app.api.dependencies import Access, IdempotencyKey, Now, PageParams, TransactionsDep
+from app.api.filters import PartOfName
 from app.api.pagination import page_of
 from app.api.problems import problems
 from app.domain.errors import (
@@ -17,6 +18,7 @@ from app.domain.errors import (
 from app.domain.permissions import Action
 from app.services import idempotency, reports, runs
 from hansa_core import wire
+from hansa_core.states import RunState
 
 router = APIRouter(prefix="/v1/federations/{federation}/runs", tags=["runs"])
 
@@ -51,12 +53,25 @@ def create_run(
 
 @router.get("", responses=READING)
 def list_runs(
-    access: Access, transactions: TransactionsDep, page: PageParams
+    access: Access,
+    transactions: TransactionsDep,
+    page: PageParams,
+    state: Annotated[list[RunState] | None, Query(description="repeat it for several")] = None,
+    model_id: UUID | None = None,
+    q: PartOfName = None,
 ) -> wire.Page[wire.Run]:
     """List runs, newest first."""
     access.require(Action.READ)
     with transactions.begin("list_runs") as tx:
-        found = runs.list_runs(tx, access.federation_id, before=page.id(), limit=page.fetch)
+        found = runs.list_runs(
+            tx,
+            access.federation_id,
+            states=state or (),
+            model_id=model_id,
+            named=q,
+            before=page.id(),
+            limit=page.fetch,
+        )
     return page_of(found, page.limit, lambda run: run.id)
 
 
@@ -142,7 +157,12 @@ def fork_run(
 
 @router.get("/{run_id}/rounds", responses=READING)
 def list_rounds(
-    run_id: UUID, access: Access, transactions: TransactionsDep, page: PageParams
+    run_id: UUID,
+    access: Access,
+    transactions: TransactionsDep,
+    page: PageParams,
+    newest: Annotated[bool, Query(description="the newest first, pages go back in time")] = False,
+    counts: Annotated[bool, Query(description="tell what their tasks came to")] = False,
 ) -> wire.Page[wire.Round]:
     """List rounds in the order they were opened; one that was held again is there each time."""
     access.require(Action.READ)
@@ -151,7 +171,9 @@ def list_rounds(
             tx,
             access.federation_id,
             run_id,
-            after=page.id(),
+            newest=newest,
+            counts=counts,
+            last=page.id(),
             limit=page.fetch,
         )
     return page_of(found, page.limit, lambda row: row.id)

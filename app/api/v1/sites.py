@@ -1,13 +1,14 @@
 """The sites of a federation, as its people see and govern them."""
 
-from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Depends
+from fastapi import APIRouter, Body, Depends, Query
 
-from app.api.dependencies import Access, Now, PageParams, SettingsDep, TransactionsDep
+from app.api.dependencies import Access, PageParams, TransactionsDep
+from app.api.filters import PartOfName
 from app.api.pagination import page_of
+from app.api.presence import PresenceDep
 from app.api.problems import problems
 from app.domain.errors import (
     ForbiddenError,
@@ -17,17 +18,22 @@ from app.domain.errors import (
     NotFoundError,
 )
 from app.services import sites
-from app.services.sites import Change, Presence
+from app.services.sites import Change, Wanted
 from hansa_core import wire
+from hansa_core.states import SiteState, TaskState
 
 router = APIRouter(prefix="/v1/federations/{federation}/sites", tags=["sites"])
 
 
-async def _presence(settings: SettingsDep, now: Now) -> Presence:
-    return Presence(now, timedelta(seconds=settings.site_online_seconds))
+async def _wanted(
+    state: Annotated[list[SiteState] | None, Query(description="repeat it for several")] = None,
+    online: Annotated[bool | None, Query(description="seen of late, or not")] = None,
+    q: PartOfName = None,
+) -> Wanted:
+    return Wanted(states=state or (), online=online, named=q)
 
 
-PresenceDep = Annotated[Presence, Depends(_presence)]
+WantedParams = Annotated[Wanted, Depends(_wanted)]
 
 NO_REASON = wire.SiteStateChange()  # the body may be left out
 
@@ -37,11 +43,24 @@ NO_REASON = wire.SiteStateChange()  # the body may be left out
     responses=problems(NotAuthenticatedError, ForbiddenError, NotFoundError, InvalidRequestError),
 )
 def list_sites(
-    access: Access, transactions: TransactionsDep, page: PageParams, presence: PresenceDep
+    access: Access,
+    transactions: TransactionsDep,
+    page: PageParams,
+    presence: PresenceDep,
+    wanted: WantedParams,
+    record: Annotated[bool, Query(description="tell what became of their tasks")] = False,
 ) -> wire.Page[wire.Site]:
     """Return the federation's sites, newest first."""
     with transactions.begin("list_sites") as tx:
-        found = sites.list_all(tx, access, presence, before=page.id(), limit=page.fetch)
+        found = sites.list_all(
+            tx,
+            access,
+            presence,
+            wanted=wanted,
+            with_record=record,
+            before=page.id(),
+            limit=page.fetch,
+        )
     return page_of(found, page.limit, lambda site: site.id)
 
 
@@ -49,9 +68,28 @@ def list_sites(
 def get_site(
     site_id: UUID, access: Access, transactions: TransactionsDep, presence: PresenceDep
 ) -> wire.Site:
-    """Return one site."""
+    """Return one site with its record."""
     with transactions.begin("get_site") as tx:
         return sites.get(tx, access, site_id, presence)
+
+
+@router.get(
+    "/{site_id}/tasks",
+    responses=problems(NotAuthenticatedError, ForbiddenError, NotFoundError, InvalidRequestError),
+)
+def list_site_tasks(
+    site_id: UUID,
+    access: Access,
+    transactions: TransactionsDep,
+    page: PageParams,
+    state: Annotated[list[TaskState] | None, Query(description="repeat it for several")] = None,
+) -> wire.Page[wire.SiteTask]:
+    """Return what a site was asked for in all runs, newest first, failures included."""
+    with transactions.begin("list_site_tasks") as tx:
+        found = sites.list_tasks(
+            tx, access, site_id, states=state or (), before=page.id(), limit=page.fetch
+        )
+    return page_of(found, page.limit, lambda row: row.task.id)
 
 
 @router.post(

@@ -42,9 +42,11 @@ class _Section(BaseModel):
 class HardwareFloor(_Section):
     """What a site's machine has to have, by its own report."""
 
-    cpus: int = Field(default=0, ge=0, le=65536)
-    memory_gib: float = Field(default=0, ge=0, allow_inf_nan=False)
-    gpus: int = Field(default=0, ge=0, le=64)
+    cpus: int = Field(default=0, ge=0, le=65536, description="fewest CPUs")
+    memory_gib: float = Field(
+        default=0, ge=0, allow_inf_nan=False, description="least memory, in GiB of 2**30 bytes"
+    )
+    gpus: int = Field(default=0, ge=0, le=64, description="fewest GPUs")
 
 
 class CohortPlan(_Section):
@@ -59,7 +61,10 @@ class CohortPlan(_Section):
         default=2, ge=1, le=10_000, description="fewest sites whose updates make a round"
     )
     choose: CohortChoice = Field(
-        default=CohortChoice.ALL, description="how a round's sites are taken from the eligible"
+        default=CohortChoice.ALL,
+        description="how a round's sites are taken from the eligible: all of them; random, each as "
+        "likely as the other; weighted, by the examples of their last update; stratified, places "
+        "shared between the values of a label",
     )
     size: int | None = Field(
         default=None, ge=1, le=10_000, description="answers wanted; None: everybody's"
@@ -76,7 +81,9 @@ class CohortPlan(_Section):
     labels: dict[str, str] = Field(
         default_factory=dict, max_length=32, description="only sites that carry these labels"
     )
-    hardware: HardwareFloor = HardwareFloor()
+    hardware: HardwareFloor = Field(
+        default=HardwareFloor(), description="only sites whose machine has at least this"
+    )
     retries: int = Field(
         default=0, ge=0, le=1000, description="times that a round short of answers is held again"
     )
@@ -122,7 +129,9 @@ class BufferPlan(_Section):
     concurrency: int = Field(
         default=100, ge=1, le=10_000, description="most sites that train at the same time (M)"
     )
-    staleness_exponent: float = Field(default=0.5, ge=0, le=10)
+    staleness_exponent: float = Field(
+        default=0.5, ge=0, le=10, description="how much less an old update counts; 0: the same"
+    )
     max_staleness: int = Field(
         default=20, ge=0, le=10_000, description="older work is stopped and refused"
     )
@@ -146,11 +155,19 @@ class EvaluationPlan(_Section):
 class EarlyStopping(_Section):
     """End training when a metric has stopped improving."""
 
-    metric: str = Field(min_length=1, max_length=64)
-    source: Literal["eval", "train"] = "eval"
-    mode: Literal["min", "max"] = "min"
+    metric: str = Field(
+        min_length=1, max_length=64, description="the metric that is watched: its mean over sites"
+    )
+    source: Literal["eval", "train"] = Field(
+        default="eval", description="of the model on held-out data, or of local training"
+    )
+    mode: Literal["min", "max"] = Field(
+        default="min", description="whether less of it is better, or more"
+    )
     patience: int = Field(default=5, ge=1, le=10_000, description="measurements without a gain")
-    min_delta: float = Field(default=0, ge=0, allow_inf_nan=False)
+    min_delta: float = Field(
+        default=0, ge=0, allow_inf_nan=False, description="a smaller change is no gain"
+    )
 
 
 class BudgetPlan(_Section):
@@ -165,16 +182,18 @@ class BudgetPlan(_Section):
 class RunPlan(_Section):
     """A whole run, as a researcher writes it."""
 
-    name: Name
+    name: Name = Field(description="what the run is called: lower case, digits, '.', '_', '-'")
     model: Name = Field(description="a model of the federation; its newest checkpoint is the base")
     seed: int = Field(default=0, ge=0, lt=2**63, description="every random choice derives from it")
     rounds: int = Field(
         ge=0, le=100_000, description="training rounds; 0 only evaluates the base checkpoint"
     )
-    cohort: CohortPlan = CohortPlan()
-    deadlines: DeadlinePlan = DeadlinePlan()
+    cohort: CohortPlan = Field(default=CohortPlan(), description="which sites take part")
+    deadlines: DeadlinePlan = Field(default=DeadlinePlan(), description="how long a round may take")
     buffer: BufferPlan | None = Field(default=None, description="asynchronous rounds")
-    strategy: StrategyPlan = FedAvgPlan()
+    strategy: StrategyPlan = Field(
+        default=FedAvgPlan(), description="how the answers of a round become the next checkpoint"
+    )
     tensors: TensorsPlan = Field(
         default=TensorsPlan(), description="which tensors are shared, and with whom"
     )
@@ -182,9 +201,15 @@ class RunPlan(_Section):
     secure: SecurePlan | None = Field(
         default=None, description="secure aggregation: the hub learns sums over sites alone"
     )
-    evaluation: EvaluationPlan = EvaluationPlan()
-    early_stopping: EarlyStopping | None = None
-    budget: BudgetPlan = BudgetPlan()
+    evaluation: EvaluationPlan = Field(
+        default=EvaluationPlan(), description="when the model is measured, and by whom"
+    )
+    early_stopping: EarlyStopping | None = Field(
+        default=None, description="end training when a metric has stopped improving"
+    )
+    budget: BudgetPlan = Field(
+        default=BudgetPlan(), description="what the run may use up before it ends"
+    )
     training: dict[str, JsonValue] = Field(
         default_factory=dict,
         max_length=256,

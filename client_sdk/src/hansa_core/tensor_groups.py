@@ -39,8 +39,8 @@ class _Section(BaseModel):
 class TensorGroupPlan(_Section):
     """Tensors that some sites train, and the sites that do."""
 
-    name: Name
-    tensors: Patterns = Field(min_length=1)
+    name: Name = Field(description="what the group is called")
+    tensors: Patterns = Field(min_length=1, description="patterns of the names of its tensors")
     labels: dict[str, str] = Field(
         default_factory=dict,
         max_length=32,
@@ -53,7 +53,11 @@ class TensorsPlan(_Section):
 
     personal: Patterns = Field(default_factory=list, description="never leave a site")
     frozen: Patterns = Field(default_factory=list, description="trained by nobody")
-    groups: list[TensorGroupPlan] = Field(default_factory=list[TensorGroupPlan], max_length=1000)
+    groups: list[TensorGroupPlan] = Field(
+        default_factory=list[TensorGroupPlan],
+        max_length=1000,
+        description="trained by some of the sites alone",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

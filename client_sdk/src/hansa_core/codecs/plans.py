@@ -48,59 +48,85 @@ class _Choice(BaseModel):
 
 
 class ExactPlan(_Choice):
-    """Every value as it is."""
+    """Every value as it is.
 
-    name: Literal["exact"] = "exact"
+    The default: nothing is lost, 4 bytes a value for float32.
+    """
+
+    name: Literal["exact"] = Field(default="exact", description="the codec")
 
 
 class Bf16Plan(_Choice):
-    """Every float in bfloat16."""
+    """Every float in bfloat16.
 
-    name: Literal["bf16"]
+    Half the size of float32 and hardly a loss: the first to try.
+    """
+
+    name: Literal["bf16"] = Field(description="the codec")
 
 
 class Fp16Plan(_Choice):
-    """Every float in IEEE half precision."""
+    """Every float in IEEE half precision.
 
-    name: Literal["fp16"]
+    Half the size of float32, finer than bf16 for values that are neither large nor tiny.
+    """
+
+    name: Literal["fp16"] = Field(description="the codec")
 
 
 class Int8Plan(_Choice):
-    """Blocks of whole numbers from -127 to 127 with a scale each (Dettmers et al. 2022)."""
+    """Blocks of whole numbers from -127 to 127 with a scale each (Dettmers et al. 2022).
 
-    name: Literal["int8"]
+    About a quarter of the size of float32, for slow uplinks.
+    """
+
+    name: Literal["int8"] = Field(description="the codec")
     block: Block = 256
-    rounding: Rounding = Rounding.NEAREST
+    rounding: Rounding = Field(
+        default=Rounding.NEAREST,
+        description="nearest: the least error; stochastic: no bias over many updates",
+    )
 
 
 class Int4Plan(_Choice):
-    """Blocks of whole numbers from -7 to 7 with a scale each."""
+    """Blocks of whole numbers from -7 to 7 with a scale each.
 
-    name: Literal["int4"]
+    About a seventh of the size of float32; watch the loss.
+    """
+
+    name: Literal["int4"] = Field(description="the codec")
     block: Block = 64
-    rounding: Rounding = Rounding.NEAREST
+    rounding: Rounding = Field(
+        default=Rounding.NEAREST,
+        description="nearest: the least error; stochastic: no bias over many updates",
+    )
 
 
 class TopKPlan(_Choice):
     """The greatest values of every chunk; the rest is added to the next round's delta.
 
+    At fraction 0.05 a twentieth of the size of float32; for sites that come back often.
     Top-k with memory: Stich, Cordonnier and Jaggi 2018, "Sparsified SGD with Memory".
     """
 
-    name: Literal["topk"]
+    name: Literal["topk"] = Field(description="the codec")
     fraction: Share = 0.05
-    values: HalfType = HalfType.BF16
+    values: HalfType = Field(
+        default=HalfType.BF16,
+        description="of those sent: bf16 has the range of float32, fp16 more digits",
+    )
     decay: Decay = 1.0
 
 
 class Sparse2Plan(_Choice):
     """The greatest values of every chunk in two bits each; the rest is added to the next delta.
 
+    At the default a seventieth of the size of float32; for sites that come back often.
     SparseLoCo: Sarfi, Thérien, Lidin and Belilovsky 2025, "Communication Efficient LLM Pre-training
     with SparseLoCo".
     """
 
-    name: Literal["sparse2"]
+    name: Literal["sparse2"] = Field(description="the codec")
     fraction: Share = 0.03125
     decay: Decay = 1.0
 

@@ -17,15 +17,22 @@ class SecurePlan(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    quantiser: QuantiserPlan = QuantiserPlan()
-    metrics: SummedMetrics = SummedMetrics()
+    quantiser: QuantiserPlan = Field(
+        default=QuantiserPlan(), description="how updates become integers that are added"
+    )
+    metrics: SummedMetrics = Field(
+        default=SummedMetrics(), description="which metrics are summed; others stay at the site"
+    )
     min_survivors: int | None = Field(
         default=None,
         ge=LEAST_SITES,
         le=10_000,
         description="fewest updates in a sum; never below two thirds of a round's sites",
     )
-    suite: Suite = Suite.AES
+    suite: Suite = Field(
+        default=Suite.AES,
+        description="what masks are made with; chacha20 where processors lack AES instructions",
+    )
     site_metrics: bool = Field(
         default=False, description="let the hub see each site's metrics and number of examples"
     )

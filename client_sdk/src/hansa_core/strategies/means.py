@@ -25,12 +25,15 @@ MEAN_RULE = "weighted-mean/1"  # what receipts have called fedavg from the start
 
 
 class FedAvgPlan(Strategy, frozen=True):
-    """The mean of deltas weighted by num_examples (McMahan et al. 2017)."""
+    """The mean of deltas weighted by num_examples (McMahan et al. 2017).
+
+    The one to begin with: little to set, and fast where sites have similar data.
+    """
 
     buffered: ClassVar[bool] = True
     weighing: ClassVar[Weighing] = Weighing.EXAMPLES
 
-    name: Literal["fedavg"] = "fedavg"
+    name: Literal["fedavg"] = Field(default="fedavg", description="the strategy")
 
     def combine(self, inputs: Inputs, *, tile_bytes: int) -> Combine:
         """Weigh by examples."""
@@ -42,12 +45,15 @@ class FedAvgPlan(Strategy, frozen=True):
 
 
 class FedProxPlan(Strategy, frozen=True):
-    """FedAvg whose sites are drawn back to the global model (Li et al. 2020)."""
+    """FedAvg whose sites are drawn back to the global model (Li et al. 2020).
+
+    For sites whose data differ, or that train for many steps: they drift apart less.
+    """
 
     buffered: ClassVar[bool] = True
     weighing: ClassVar[Weighing] = Weighing.EXAMPLES
 
-    name: Literal["fedprox"]
+    name: Literal["fedprox"] = Field(description="the strategy")
     mu: float = Field(ge=0, le=1e6, description="strength of the proximal term")
 
     def combine(self, inputs: Inputs, *, tile_bytes: int) -> Combine:
@@ -60,12 +66,15 @@ class FedProxPlan(Strategy, frozen=True):
 
 
 class ScaffoldPlan(Strategy, frozen=True):
-    """Control variates against client drift, option II (Karimireddy et al. 2020, algorithm 1)."""
+    """Control variates against client drift, option II (Karimireddy et al. 2020, algorithm 1).
+
+    For sites whose data differ much and that come back often; needs SGD, and twice the traffic.
+    """
 
     counts_population: ClassVar[bool] = True
     weighing: ClassVar[Weighing] = Weighing.EQUAL
 
-    name: Literal["scaffold"]
+    name: Literal["scaffold"] = Field(description="the strategy")
     server_lr: float = Field(default=1.0, gt=0, le=100, description="global step size (eta_g)")
 
     def combine(self, inputs: Inputs, *, tile_bytes: int) -> Combine:
@@ -82,11 +91,14 @@ class ScaffoldPlan(Strategy, frozen=True):
 
 
 class FedNovaPlan(Strategy, frozen=True):
-    """Normalised averaging: sites may take different numbers of steps (Wang et al. 2020)."""
+    """Normalised averaging: sites may take different numbers of steps (Wang et al. 2020).
+
+    For sites of unequal size or speed, that take unequal numbers of local steps.
+    """
 
     weighing: ClassVar[Weighing] = Weighing.NORMALISED
 
-    name: Literal["fednova"]
+    name: Literal["fednova"] = Field(description="the strategy")
 
     def combine(self, inputs: Inputs, *, tile_bytes: int) -> Combine:
         """Weigh by examples, per local step."""
@@ -98,12 +110,15 @@ class FedNovaPlan(Strategy, frozen=True):
 
 
 class FedDynPlan(Strategy, frozen=True):
-    """Dynamic regularisation (Acar et al. 2021, algorithm 1)."""
+    """Dynamic regularisation (Acar et al. 2021, algorithm 1).
+
+    For sites whose data differ much, at no more traffic; sites remember, and should come back.
+    """
 
     counts_population: ClassVar[bool] = True
     weighing: ClassVar[Weighing] = Weighing.EQUAL
 
-    name: Literal["feddyn"]
+    name: Literal["feddyn"] = Field(description="the strategy")
     alpha: float = Field(gt=0, le=1e6, description="strength of the regulariser")
 
     def combine(self, inputs: Inputs, *, tile_bytes: int) -> Combine:
@@ -120,9 +135,12 @@ class FedDynPlan(Strategy, frozen=True):
 
 
 class QFedAvgPlan(Strategy, frozen=True):
-    """Sites with a higher loss count for more (q-FedAvg, Li et al. 2020, algorithm 2)."""
+    """Sites with a higher loss count for more (q-FedAvg, Li et al. 2020, algorithm 2).
 
-    name: Literal["qfedavg"]
+    For a model that is to serve the worst-off site well, not the mean alone.
+    """
+
+    name: Literal["qfedavg"] = Field(description="the strategy")
     q: float = Field(ge=0, le=100, description="how much fairness; 0 counts every site alike")
     lipschitz: float = Field(
         gt=0, le=1e6, description="L, the inverse of the step size that suits q = 0"

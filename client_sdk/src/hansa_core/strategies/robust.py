@@ -22,14 +22,19 @@ from hansa_core.strategies.base import Strategy
 Length = Annotated[
     float, Field(ge=1e-12, le=1e12, description="an L2 norm over all float tensors together")
 ]
-Iterations = Annotated[int, Field(ge=1, le=100)]
+Iterations = Annotated[
+    int, Field(ge=1, le=100, description="passes over the updates; more come closer")
+]
 Byzantine = Annotated[int, Field(ge=0, le=1000, description="sites that may send anything (f)")]
 
 
 class MedianPlan(Strategy, frozen=True):
-    """The coordinate-wise median of deltas (Yin et al. 2018)."""
+    """The coordinate-wise median of deltas (Yin et al. 2018).
 
-    name: Literal["median"]
+    For up to half of the sites hostile or broken; slower to learn where sites' data differ.
+    """
+
+    name: Literal["median"] = Field(description="the strategy")
 
     def combine(self, inputs: Inputs, *, tile_bytes: int) -> Combine:
         """Take the middle of each element."""
@@ -38,9 +43,12 @@ class MedianPlan(Strategy, frozen=True):
 
 
 class TrimmedMeanPlan(Strategy, frozen=True):
-    """The coordinate-wise mean without the least and the greatest values (Yin et al. 2018)."""
+    """The coordinate-wise mean without the least and the greatest values (Yin et al. 2018).
 
-    name: Literal["trimmed-mean"]
+    For a known share of hostile sites: less is lost than with the median.
+    """
+
+    name: Literal["trimmed-mean"] = Field(description="the strategy")
     trim: float = Field(ge=0, lt=0.5, description="fraction of the sites taken off at each end")
 
     def combine(self, inputs: Inputs, *, tile_bytes: int) -> Combine:
@@ -60,9 +68,12 @@ class TrimmedMeanPlan(Strategy, frozen=True):
 
 
 class KrumPlan(Strategy, frozen=True):
-    """The one update closest to its neighbours (Blanchard et al. 2017)."""
+    """The one update closest to its neighbours (Blanchard et al. 2017).
 
-    name: Literal["krum"]
+    For f hostile among 2f + 3 sites or more with similar data; the others' work is not used.
+    """
+
+    name: Literal["krum"] = Field(description="the strategy")
     byzantine: Byzantine
 
     def combine(self, inputs: Inputs, *, tile_bytes: int) -> Combine:
@@ -75,9 +86,12 @@ class KrumPlan(Strategy, frozen=True):
 
 
 class MultiKrumPlan(Strategy, frozen=True):
-    """The mean of the updates closest to their neighbours (Blanchard et al. 2017)."""
+    """The mean of the updates closest to their neighbours (Blanchard et al. 2017).
 
-    name: Literal["multi-krum"]
+    Like krum, but more than one site's work is used.
+    """
+
+    name: Literal["multi-krum"] = Field(description="the strategy")
     byzantine: Byzantine
     keep: int = Field(ge=1, le=MOST_UPDATES, description="updates that the mean is of (m)")
 
@@ -98,9 +112,12 @@ class MultiKrumPlan(Strategy, frozen=True):
 
 
 class BulyanPlan(Strategy, frozen=True):
-    """A trimmed mean of what Krum chooses (El Mhamdi, Guerraoui and Rouault 2018)."""
+    """A trimmed mean of what Krum chooses (El Mhamdi, Guerraoui and Rouault 2018).
 
-    name: Literal["bulyan"]
+    Against attacks hidden in a few elements, for f hostile among 4f + 3 sites or more.
+    """
+
+    name: Literal["bulyan"] = Field(description="the strategy")
     byzantine: Byzantine
 
     def combine(self, inputs: Inputs, *, tile_bytes: int) -> Combine:
@@ -113,9 +130,12 @@ class BulyanPlan(Strategy, frozen=True):
 
 
 class GeometricMedianPlan(Strategy, frozen=True):
-    """The smoothed geometric median, RFA (Pillutla et al. 2022)."""
+    """The smoothed geometric median, RFA (Pillutla et al. 2022).
 
-    name: Literal["geometric-median"]
+    For up to half of the sites hostile or broken, without a number to be known beforehand.
+    """
+
+    name: Literal["geometric-median"] = Field(description="the strategy")
     iterations: Iterations = 8
     smoothing: Length = 1e-6
 
@@ -127,9 +147,12 @@ class GeometricMedianPlan(Strategy, frozen=True):
 
 
 class CentredClippingPlan(Strategy, frozen=True):
-    """Steps towards all deltas, none longer than the radius (Karimireddy et al. 2021)."""
+    """Steps towards all deltas, none longer than the radius (Karimireddy et al. 2021).
 
-    name: Literal["centred-clipping"]
+    Against small attacks that add up over rounds; the radius should fit honest updates.
+    """
+
+    name: Literal["centred-clipping"] = Field(description="the strategy")
     radius: Length
     iterations: Iterations = 3
 
@@ -141,11 +164,14 @@ class CentredClippingPlan(Strategy, frozen=True):
 
 
 class NormClippingPlan(Strategy, frozen=True):
-    """The weighted mean of deltas shortened to a bound (Sun et al. 2019)."""
+    """The weighted mean of deltas shortened to a bound (Sun et al. 2019).
+
+    Against single sites that shout; good against nothing finer.
+    """
 
     buffered: ClassVar[bool] = True
 
-    name: Literal["norm-clipping"]
+    name: Literal["norm-clipping"] = Field(description="the strategy")
     bound: Length
 
     def combine(self, inputs: Inputs, *, tile_bytes: int) -> Combine:
@@ -154,9 +180,12 @@ class NormClippingPlan(Strategy, frozen=True):
 
 
 class FLTrustPlan(Strategy, frozen=True):
-    """Updates weighed by how they agree with a trusted site's (Cao et al. 2021)."""
+    """Updates weighed by how they agree with a trusted site's (Cao et al. 2021).
 
-    name: Literal["fltrust"]
+    For one site whose data is known to be clean, be all others as they may.
+    """
+
+    name: Literal["fltrust"] = Field(description="the strategy")
     root: Name = Field(description="the site whose data is trusted; pinned in every round")
 
     @property

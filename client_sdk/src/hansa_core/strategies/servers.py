@@ -23,14 +23,19 @@ from hansa_core.strategies.base import Strategy
 
 
 class FedAvgMPlan(Strategy, frozen=True):
-    """FedAvg with momentum on the server (Hsu, Qi and Brown 2019)."""
+    """FedAvg with momentum on the server (Hsu, Qi and Brown 2019).
+
+    For rounds that pull to and fro, because few sites are asked or their data differ.
+    """
 
     buffered: ClassVar[bool] = True
     weighing: ClassVar[Weighing] = Weighing.EXAMPLES
 
-    name: Literal["fedavgm"]
+    name: Literal["fedavgm"] = Field(description="the strategy")
     lr: float = Field(default=1.0, gt=0, le=100, description="step size of the server")
-    momentum: float = Field(default=0.9, ge=0, lt=1)
+    momentum: float = Field(
+        default=0.9, ge=0, lt=1, description="how much of the last step goes into the next"
+    )
 
     def combine(self, inputs: Inputs, *, tile_bytes: int) -> Combine:
         """Weigh by examples."""
@@ -42,13 +47,18 @@ class FedAvgMPlan(Strategy, frozen=True):
 
 
 class DiLoCoPlan(Strategy, frozen=True):
-    """Many local steps, then one outer step with Nesterov momentum (Douillard et al. 2023)."""
+    """Many local steps, then one outer step with Nesterov momentum (Douillard et al. 2023).
+
+    For language models: hundreds of local steps of AdamW to a round, few rounds.
+    """
 
     weighing: ClassVar[Weighing] = Weighing.EQUAL
 
-    name: Literal["diloco"]
+    name: Literal["diloco"] = Field(description="the strategy")
     lr: float = Field(default=0.7, gt=0, le=100, description="outer step size")
-    momentum: float = Field(default=0.9, ge=0, lt=1)
+    momentum: float = Field(
+        default=0.9, ge=0, lt=1, description="how much of the last step goes into the next"
+    )
 
     def combine(self, inputs: Inputs, *, tile_bytes: int) -> Combine:
         """Count each site once."""
@@ -80,11 +90,14 @@ class _Adaptive(Strategy, frozen=True):
 
 
 class FedAdagradPlan(_Adaptive, frozen=True):
-    """Adagrad on the server."""
+    """Adagrad on the server.
+
+    For sparse gradients, such as those of embeddings, whose tensors move at unequal speed.
+    """
 
     moment: ClassVar[SecondMoment] = SecondMoment.SUM
 
-    name: Literal["fedadagrad"]
+    name: Literal["fedadagrad"] = Field(description="the strategy")
     beta1: float = Field(default=0.0, ge=0, lt=1, description="decay of the first moment")
 
     def server_step(self) -> ServerStep:
@@ -93,11 +106,14 @@ class FedAdagradPlan(_Adaptive, frozen=True):
 
 
 class FedAdamPlan(_Adaptive, frozen=True):
-    """Adam on the server, without bias correction, as in the paper."""
+    """Adam on the server, without bias correction, as in the paper.
+
+    For models whose tensors move at unequal speed, where FedAvg is slow; lr needs tuning.
+    """
 
     moment: ClassVar[SecondMoment] = SecondMoment.MEAN
 
-    name: Literal["fedadam"]
+    name: Literal["fedadam"] = Field(description="the strategy")
     beta2: float = Field(default=0.99, ge=0, lt=1, description="decay of the second moment")
 
     def server_step(self) -> ServerStep:
@@ -106,11 +122,14 @@ class FedAdamPlan(_Adaptive, frozen=True):
 
 
 class FedYogiPlan(_Adaptive, frozen=True):
-    """Yogi on the server: Adam whose second moment falls no faster than squares come."""
+    """Yogi on the server: Adam whose second moment falls no faster than squares come.
+
+    Like fedadam, for updates whose size changes abruptly from round to round.
+    """
 
     moment: ClassVar[SecondMoment] = SecondMoment.SIGNED
 
-    name: Literal["fedyogi"]
+    name: Literal["fedyogi"] = Field(description="the strategy")
     beta2: float = Field(default=0.99, ge=0, lt=1, description="decay of the second moment")
 
     def server_step(self) -> ServerStep:

@@ -18,9 +18,10 @@ from hansa_core.states import (
     TaskState,
 )
 from hansa_core.wire.base import Digest, Labels, Request, Response
+from hansa_core.wire.counts import RoundCounts, SiteRecord
 from hansa_core.wire.retention import Retention
 from hansa_core.wire.secure import SecureRound
-from hansa_core.wire.sites import Hardware, Progress
+from hansa_core.wire.sites import Hardware, Progress, SitePolicy
 
 Email = Field(min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")
 
@@ -41,6 +42,13 @@ class User(Response):
 
 class Session(Response):
     token: str  # bearer token
+    expires_at: datetime
+    user: User
+
+
+class CookieSession(Response):
+    """A session of a browser: its token is in a cookie that no script can read."""
+
     expires_at: datetime
     user: User
 
@@ -101,6 +109,8 @@ class Federation(Response):
     retention: Retention = Retention()
     created_at: datetime
     my_role: Role | None = None
+    # Of audit, enroll, govern, hold, read and run, what one's role and the token in use allow.
+    my_actions: list[str] = Field(default_factory=list[str])  # sorted
 
 
 class MemberChange(Request):
@@ -154,9 +164,12 @@ class Site(Response):
     labels: dict[str, str]
     hardware: Hardware | None
     sdk_version: str
+    policy: SitePolicy | None = None  # as the site told it last; None: its SDK does not
     online: bool
     last_seen_at: datetime | None
     enrolled_at: datetime
+    invitation_id: UUID | None = None  # that let it in
+    record: SiteRecord | None = None  # of one site always, in a list where it is asked for
 
 
 class ModelCreate(Request):
@@ -257,6 +270,7 @@ class TaskView(Response):
     state: TaskState
     state_reason: str | None
     traceback: str | None
+    log: str | None = None  # of a failed task: the last lines that the site logged
     attempts: int
     progress: Progress | None
     num_examples: int | None
@@ -289,6 +303,7 @@ class Round(Response):
     deadline_at: datetime
     created_at: datetime
     closed_at: datetime | None
+    counts: RoundCounts | None = None  # of one round always, in a list where it is asked for
 
 
 class RoundDetail(Round):

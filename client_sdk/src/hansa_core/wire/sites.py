@@ -21,6 +21,7 @@ from hansa_core.wire.secure import SecureWork
 
 MAX_TRACEBACK = 64 * 1024  # characters; longer ones keep their end
 MAX_ERROR = 2000  # characters
+MAX_LOG = 16 * 1024  # characters; longer ones keep their end
 
 
 class Hardware(Request):
@@ -102,14 +103,35 @@ class Feature(StrEnum):
     SECURE = "secure-aggregation"  # duties and masked updates (hansa_core.secagg)
 
 
+class SitePolicy(Request):
+    """What a site's operator lets it do and tell, by its own word: only shown, never relied on."""
+
+    secure_only: bool = False  # tasks of runs without secure aggregation are refused
+    least_sum: int | None = Field(default=None, ge=1, le=2**31)  # of a secure round, in updates
+    tracebacks: str = Field(default="full", max_length=64)  # of failures: full, none
+    share_log: int = Field(default=0, ge=0, le=2**31)  # last lines beside a failure
+    peers: str = Field(default="first-use", max_length=64)  # first-use, pinned, consortium
+    features: list[Annotated[str, Field(max_length=64)]] = Field(
+        default_factory=list[str], max_length=64
+    )
+
+
 class ClaimRequest(Request):
-    """A request for work. Repeating it gives the same task with a renewed lease."""
+    """A request for work. Repeating it gives the same task with a renewed lease.
+
+    `policy` came later and is left out where there is none: a hub of before refuses it.
+    """
 
     sdk_version: str = Field(default="", max_length=64)
     hardware: Hardware | None = None
     features: list[Annotated[str, Field(max_length=64)]] = Field(
         default_factory=list[str], max_length=64
     )
+    policy: SitePolicy | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(serialize(self), "policy")
 
 
 class CheckpointRef(Response):
@@ -232,11 +254,7 @@ class UpdateManifest(Request):
 
     @model_serializer(mode="wrap")
     def _without_empty(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        said = serialize(self)
-        for name in ("groups", "scalars", "parts", "secure_round"):
-            if not said.get(name):
-                said.pop(name, None)
-        return said
+        return _without(serialize(self), "groups", "scalars", "parts", "secure_round")
 
 
 class SignedUpdate(Request):
@@ -276,11 +294,19 @@ class TaskReceipt(Response):
 
 
 class TaskFailure(Request):
-    """Why a site could not do a task; the researcher reads it."""
+    """Why a site could not do a task; the researcher reads it.
+
+    `log` came later and is left out where it is empty: a hub of before refuses it.
+    """
 
     lease_token: UUID
     error: str = Field(min_length=1, max_length=MAX_ERROR)
     traceback: str = Field(default="", max_length=MAX_TRACEBACK)
+    log: str = Field(default="", max_length=MAX_LOG)  # the last lines logged during the task
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(serialize(self), "log")
 
 
 class BlobReceipt(Response):
@@ -288,3 +314,8 @@ class BlobReceipt(Response):
 
     digest: Digest
     size: int  # bytes
+
+
+def _without(said: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Return a message without those of its fields that are empty."""
+    return {name: it for name, it in said.items() if it or name not in names}
