@@ -10,20 +10,43 @@ import { defineConfig } from "vitest/config";
 
 const COMPRESSED = /\.(js|css|svg|html)$/;
 
+/** What the hub's own page at /docs loads, and under what terms it may be passed on. */
+const REFERENCE = [
+  "swagger-ui-bundle.js",
+  "swagger-ui-bundle.js.LICENSE.txt",
+  "swagger-ui.css",
+  "LICENSE",
+  "NOTICE",
+];
+
+/** Puts Swagger UI into `reference/`, under its own names: no page of the console loads it. */
+function reference(): Plugin {
+  return {
+    name: "reference",
+    apply: "build",
+    async generateBundle() {
+      for (const name of REFERENCE) {
+        const source = await readFile(new URL(`node_modules/swagger-ui-dist/${name}`, import.meta.url));
+        const kept = name.includes(".") ? name : `${name}.txt`;
+        this.emitFile({ type: "asset", fileName: `reference/${kept}`, source });
+      }
+    },
+  };
+}
+
 /** Writes `name.gz` beside every text asset: the hub sends it as it is. */
 function compressed(): Plugin {
-  let folder = "";
   return {
     name: "compressed",
     apply: "build",
-    configResolved(config) {
-      folder = join(config.root, config.build.outDir, "assets");
-    },
-    async closeBundle() {
-      for (const name of await readdir(folder)) {
-        if (!COMPRESSED.test(name)) continue;
-        const plain = await readFile(join(folder, name));
-        await writeFile(join(folder, `${name}.gz`), await promisify(gzip)(plain, { level: 9 }));
+    async writeBundle({ dir }) {
+      for (const part of ["assets", "reference"]) {
+        const folder = join(dir ?? "dist", part);
+        for (const name of await readdir(folder)) {
+          if (!COMPRESSED.test(name)) continue;
+          const plain = await readFile(join(folder, name));
+          await writeFile(join(folder, `${name}.gz`), await promisify(gzip)(plain, { level: 9 }));
+        }
       }
     },
   };
@@ -44,9 +67,10 @@ const hub = process.env["HANSA_URL"] ?? "http://127.0.0.1:8400";
 export default defineConfig(({ command }) => ({
   // Built assets are found through <base>, which the hub writes: any path prefix works.
   base: command === "build" ? "./" : "/console/",
-  plugins: [react(), compressed(), served()],
+  plugins: [react(), reference(), compressed(), served()],
   resolve: { alias: { "@": fileURLToPath(new URL("src", import.meta.url)) } },
-  build: { target: "es2022", modulePreload: { polyfill: false }, chunkSizeWarningLimit: 600 },
-  server: { proxy: { "/v1": hub, "/docs": hub, "/openapi.json": hub } },
+  // No asset becomes a data: address: the content security policy would refuse it.
+  build: { target: "es2022", assetsInlineLimit: 0, modulePreload: { polyfill: false }, chunkSizeWarningLimit: 600 },
+  server: { proxy: { "/v1": hub, "/docs": hub, "/openapi.json": hub, "/console/reference": hub } },
   test: { include: ["src/**/*.test.{ts,tsx}"], environment: "node" },
 }));

@@ -19,6 +19,9 @@ const TOGETHER_MS = 700;
 const FIRST_RETRY_MS = 1000;
 const LAST_RETRY_MS = 15_000;
 
+/** What the hub and the sites do from day to day, which is in no audit log. */
+const UNAUDITED = /^(task|round|roster|duty)\./;
+
 /** What an event of a kind makes stale, beside the newest events themselves. */
 export function staleBy(
   slug: string,
@@ -76,7 +79,8 @@ function follow(
   function heard(message: MessageEvent<string>): void {
     lastId = message.lastEventId || lastId;
     const event = JSON.parse(message.data) as Event;
-    for (const key of [...staleBy(slug, event), keys.domain(slug, "events")]) {
+    const audited = UNAUDITED.test(event.kind) ? [] : [keys.domain(slug, "audit")];
+    for (const key of [...staleBy(slug, event), ...audited, keys.domain(slug, "events")]) {
       stale.set(JSON.stringify(key), key);
     }
     flush ??= window.setTimeout(() => {

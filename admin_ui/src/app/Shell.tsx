@@ -148,7 +148,7 @@ function Person() {
   return (
     <Menu position="bottom-end" width={220}>
       <Menu.Target>
-        <UnstyledButton className={classes.person} aria-label={`Signed in as ${user.email}`}>
+        <UnstyledButton className={classes.person} aria-label={`${user.name}, ${user.email}`}>
           <span className={classes.initials} aria-hidden>
             {initials(user.name)}
           </span>

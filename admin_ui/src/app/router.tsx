@@ -6,6 +6,7 @@ import { consolePath } from "@/api/location";
 import { FederationFrame } from "@/app/FederationFrame";
 import { HubFrame } from "@/app/HubFrame";
 import { NotFoundPage } from "@/app/NotFoundPage";
+import { Opening } from "@/app/Opening";
 import { SignInPage } from "@/features/session/SignInPage";
 import { SignedIn } from "@/features/session/SignedIn";
 
@@ -19,6 +20,7 @@ export const router = createBrowserRouter(
     { path: "/sign-in", Component: SignInPage },
     {
       Component: SignedIn,
+      HydrateFallback: Opening,
       children: [
         {
           Component: HubFrame,

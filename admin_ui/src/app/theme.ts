@@ -39,7 +39,7 @@ export const theme = createTheme({
   components: {
     Tooltip: { defaultProps: { openDelay: 250, withArrow: true, multiline: true, maw: 360 } },
     Table: { defaultProps: { verticalSpacing: "xs", highlightOnHover: true } },
-    Modal: { defaultProps: { centered: true, overlayProps: { blur: 2, backgroundOpacity: 0.5 } } },
+    Modal: { defaultProps: { centered: true, closeButtonProps: { "aria-label": "Close" }, overlayProps: { blur: 2, backgroundOpacity: 0.5 } } },
     Code: { defaultProps: { fz: "xs" } },
   },
 });
@@ -68,6 +68,9 @@ export const cssVariables: CSSVariablesResolver = () => ({
     "--hansa-line": "#2b3540",
     "--hansa-hover": "#1f2832",
     "--mantine-color-body": "#181f27",
+    "--mantine-color-hansa-light": "rgb(63 169 178 / 20%)",
+    "--mantine-color-hansa-light-hover": "rgb(63 169 178 / 28%)",
+    "--mantine-color-hansa-light-color": "#9bd4d8",
   },
 });
 

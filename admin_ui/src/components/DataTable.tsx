@@ -68,52 +68,54 @@ export function DataTable<Row>(props: Props<Row>) {
   const navigate = useNavigate();
   const template = columns.map((column) => column.width ?? "minmax(0, 1fr)").join(" ");
   return (
-    <Box className={`panel ${classes.table}`} role="table" aria-label={label} aria-rowcount={rows.length + 1}>
-      <div role="rowgroup" className={classes.head}>
-        <div role="row" aria-rowindex={1} className={classes.row} style={{ gridTemplateColumns: template }}>
-          {columns.map((column) => (
-            <HeaderCell key={column.key} column={column} sorting={sorting} sort={setSorting} />
-          ))}
+    <Box className={`panel ${classes.table}`}>
+      <div role="table" aria-label={label} aria-rowcount={rows.length + 1}>
+        <div role="rowgroup" className={classes.head}>
+          <div role="row" aria-rowindex={1} className={classes.row} style={{ gridTemplateColumns: template }}>
+            {columns.map((column) => (
+              <HeaderCell key={column.key} column={column} sorting={sorting} sort={setSorting} />
+            ))}
+          </div>
         </div>
-      </div>
-      <div role="rowgroup" ref={list} className={classes.body} style={{ height: virtual.getTotalSize() }}>
-        {virtual.getVirtualItems().map((item) => {
-          const row = sorted[item.index];
-          if (row === undefined) return null;
-          const to = href?.(row);
-          const detail = props.detail?.(row) ?? null;
-          return (
-            <div
-              key={item.key}
-              ref={virtual.measureElement}
-              data-index={item.index}
-              role="row"
-              aria-rowindex={item.index + 2}
-              className={`${classes.row} ${classes.data} ${to === undefined ? "" : classes.link}`}
-              style={{ gridTemplateColumns: template, transform: `translateY(${item.start - offset}px)` }}
-              onClick={(event) => {
-                if (to !== undefined && isPlain(event)) void navigate(to);
-              }}
-            >
-              {columns.map((column) => (
-                <div
-                  key={column.key}
-                  role="cell"
-                  className={column.isTitle ? classes.title : classes.cell}
-                  data-label={column.hideHeader ? "" : column.header}
-                  data-align={column.align}
-                >
-                  {column.cell(row)}
-                </div>
-              ))}
-              {detail !== null && (
-                <div role="cell" aria-colspan={columns.length} className={classes.detail}>
-                  {detail}
-                </div>
-              )}
-            </div>
-          );
-        })}
+        <div role="rowgroup" ref={list} className={classes.body} style={{ height: virtual.getTotalSize() }}>
+          {virtual.getVirtualItems().map((item) => {
+            const row = sorted[item.index];
+            if (row === undefined) return null;
+            const to = href?.(row);
+            const detail = props.detail?.(row) ?? null;
+            return (
+              <div
+                key={item.key}
+                ref={virtual.measureElement}
+                data-index={item.index}
+                role="row"
+                aria-rowindex={item.index + 2}
+                className={`${classes.row} ${classes.data} ${to === undefined ? "" : classes.link}`}
+                style={{ gridTemplateColumns: template, transform: `translateY(${item.start - offset}px)` }}
+                onClick={(event) => {
+                  if (to !== undefined && isPlain(event)) void navigate(to);
+                }}
+              >
+                {columns.map((column) => (
+                  <div
+                    key={column.key}
+                    role="cell"
+                    className={column.isTitle ? classes.title : classes.cell}
+                    data-label={column.hideHeader ? "" : column.header}
+                    data-align={column.align}
+                  >
+                    {column.cell(row)}
+                  </div>
+                ))}
+                {detail !== null && (
+                  <div role="cell" aria-colspan={columns.length} className={classes.detail}>
+                    {detail}
+                  </div>
+                )}
+              </div>
+            );
+          })}
+        </div>
       </div>
       {props.footer !== undefined && (
         <Text size="xs" c="dimmed" px="md" py="xs" component="div" className={classes.footer}>

@@ -33,9 +33,16 @@ export function Ago({ at, never = "never" }: { at: string | null | undefined; ne
 
 /** How long from one time to another, or until now. */
 export function Lasted({ from, to }: { from: string | null | undefined; to?: string | null | undefined }) {
-  const now = useNow(1000);
   if (from == null) return <span>–</span>;
-  const end = to == null ? now : new Date(to);
+  if (to == null) return <Ticking from={from} />;
+  return <Span from={from} end={new Date(to)} />;
+}
+
+function Ticking({ from }: { from: string }) {
+  return <Span from={from} end={useNow(1000)} />;
+}
+
+function Span({ from, end }: { from: string; end: Date }) {
   return <span className="numbers">{formatSeconds((end.getTime() - new Date(from).getTime()) / 1000)}</span>;
 }
 

@@ -48,6 +48,7 @@ describe("times", () => {
     expect(formatRelative(new Date("2026-05-01T11:57:00Z"), now)).toBe("3 min ago");
     expect(formatRelative(new Date("2026-05-01T14:00:00Z"), now)).toBe("in 2 h");
     expect(formatRelative(new Date("2026-05-01T11:59:58Z"), now)).toBe("just now");
+    expect(formatRelative(new Date("2026-05-01T12:00:09Z"), now)).toBe("just now");
   });
 });
 

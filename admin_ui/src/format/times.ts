@@ -23,11 +23,14 @@ function pair(all: number, large: number, largeName: string, small: number, smal
   return rest === 0 ? first : `${first} ${rest} ${smallName}`;
 }
 
+/** What is so little ahead is now: clocks differ, and what is shown is not drawn anew each second. */
+const AHEAD_SECONDS = 15;
+
 /** Returns e.g. "just now", "3 min ago", "in 2 h", and the date where it is longer than a week. */
 export function formatRelative(at: Date, now: Date): string {
   const seconds = (now.getTime() - at.getTime()) / 1000;
   const size = Math.abs(seconds);
-  if (size < 5) return "just now";
+  if (seconds < 5 && seconds > -AHEAD_SECONDS) return "just now";
   if (size >= 7 * DAY) return formatDay(at);
   const told = size < MINUTE ? `${Math.floor(size)} s` : largest(size);
   return seconds > 0 ? `${told} ago` : `in ${told}`;

@@ -31,6 +31,7 @@ interface Props {
 const FAINT = "light-dark(#8fa0ad, #7f90a0)";
 const DOTTED_UP_TO = 24; // rounds
 const TABLE_ROWS = 60;
+const FEW = 12; // series
 
 export function CurveChart(props: Props) {
   const { label, series, height = 280, xLabel = "Round", faintLabel = "Sites" } = props;
@@ -63,6 +64,8 @@ export function CurveChart(props: Props) {
   }
 
   const withDots = rows.length <= DOTTED_UP_TO;
+  // Few lines in the background can be told apart; many are a cloud.
+  const fog = series.length <= FEW ? 0.85 : 0.4;
   const span = Math.max(1, last.round - first.round);
   return (
     <figure className={classes.frame} style={{ margin: 0 }} aria-label={label}>
@@ -82,12 +85,12 @@ export function CurveChart(props: Props) {
           const one = series[Number(name.slice(1))];
           const alone = one !== undefined && one.rounds.length === 1;
           return one?.faint
-            ? { strokeWidth: 1, strokeOpacity: 0.5, activeDot: false, dot: alone ? { r: 1.5 } : false }
+            ? { strokeWidth: 1, strokeOpacity: fog, activeDot: false, dot: alone ? { r: 1.5 } : false }
             : { strokeWidth: 2.2, dot: withDots ? { r: 2.2 } : false, activeDot: { r: 4 } };
         }}
         curveType="linear"
         accessibilityLayer={false}
-        gridAxis="y"
+        gridAxis="x"
         strokeDasharray="0"
         tickLine="none"
         {...(xLabel ? { xAxisLabel: xLabel } : {})}
@@ -95,7 +98,7 @@ export function CurveChart(props: Props) {
         valueFormatter={formatMetric}
         xAxisProps={{
           type: "number",
-          domain: span === last.round - first.round ? [first.round, last.round] : [first.round - 1, first.round + 1],
+          domain: last.round > first.round ? [first.round, last.round] : [first.round - 1, first.round + 1],
           allowDecimals: false,
           tickFormatter: (round: number) => formatCount(round),
           minTickGap: 24,

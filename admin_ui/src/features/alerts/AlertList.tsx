@@ -65,7 +65,7 @@ function Item({ slug, alert }: { slug: string; alert: Alert }) {
         </Text>
       </div>
       {isOpen && may && (
-        <Button size="xs" variant="default" loading={action.isPending} onClick={() => action.mutate()}>
+        <Button size="xs" variant="default" flex="none" loading={action.isPending} onClick={() => action.mutate()}>
           Acknowledge
         </Button>
       )}
@@ -75,7 +75,7 @@ function Item({ slug, alert }: { slug: string; alert: Alert }) {
 
 function Leads({ to, children }: { to: string; children: string }) {
   return (
-    <Anchor component={Link} to={to} inherit>
+    <Anchor component={Link} to={to} inherit underline="always">
       {children}
     </Anchor>
   );

@@ -29,7 +29,7 @@ describe("the verdict on a deployment", () => {
     [{ ...WELL, database: { ...WELL.database, migration: "0004" } }, "0004"],
     [{ ...WELL, database: { ...WELL.database, connections: 95 } }, "95 of the database's 100"],
     [{ ...WELL, store: { ...WELL.store, free_bytes: 9 } }, "tenth"],
-    [{ ...WELL, work: { ...WELL.work, oldest_waiting_seconds: 500 } }, "500 s"],
+    [{ ...WELL, work: { ...WELL.work, oldest_waiting_seconds: 500 } }, "8 min 20 s"],
   ])("names what is wrong", (deployment, word) => {
     const verdict = judge(deployment);
     expect(verdict.isWell).toBe(false);

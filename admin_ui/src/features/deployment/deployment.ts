@@ -4,6 +4,7 @@ import { queryOptions } from "@tanstack/react-query";
 import { api, unwrap } from "@/api/client";
 import { keys } from "@/api/keys";
 import type { Schema } from "@/api/types";
+import { formatSeconds } from "@/format/times";
 
 export type Deployment = Schema<"Deployment">;
 
@@ -46,7 +47,7 @@ export function judge(deployment: Deployment): Verdict {
     words.push("Less than a tenth of the artifact store's disk is free.");
   }
   if ((work.oldest_waiting_seconds ?? 0) > OLD_WORK_SECONDS) {
-    words.push(`The oldest work has waited for ${Math.round(work.oldest_waiting_seconds ?? 0)} s.`);
+    words.push(`The oldest work has waited for ${formatSeconds(work.oldest_waiting_seconds ?? 0)}.`);
   }
   return { isWell: words.length === 0, words };
 }

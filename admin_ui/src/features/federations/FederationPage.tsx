@@ -18,7 +18,7 @@ import classes from "@/features/federations/FederationPage.module.css";
 import { activityQuery, isDetail, pathOf, subjectOf, titleOf } from "@/features/federations/activity";
 import type { Overview } from "@/features/federations/federations";
 import { overviewQuery, useMay, useSlug } from "@/features/federations/federations";
-import { liveRunsQuery } from "@/features/federations/liveRuns";
+import { liveRunsQuery, runNamesQuery } from "@/features/federations/liveRuns";
 import { formatCount, formatShare } from "@/format/sizes";
 import { plural } from "@/format/words";
 
@@ -90,7 +90,7 @@ function figures({ sites, runs, open_alerts, rounds_completed, worst_alert }: Ov
     {
       name: "Runs now",
       value: formatCount(runs.running),
-      note: waiting > 0 ? `${plural(waiting, "waits", "wait")} or paused` : `${formatCount(runs.completed)} completed`,
+      note: waiting > 0 ? `${formatCount(waiting)} waiting or paused` : `${formatCount(runs.completed)} completed`,
     },
     { name: "Rounds completed", value: formatCount(rounds_completed), note: "in all runs" },
     {
@@ -223,6 +223,7 @@ function Attention({ slug, overview }: { slug: string; overview: Overview }) {
 
 function Activity({ slug }: { slug: string }) {
   const activity = useQuery(activityQuery(slug));
+  const names = useQuery(runNamesQuery(slug)).data;
   return (
     <Panel title="Activity">
       <QueryView query={activity} rows={8}>
@@ -250,7 +251,7 @@ function Activity({ slug }: { slug: string }) {
                         </Anchor>
                       )}
                       <Text span size="xs" c="dimmed" className={classes.subject ?? ""}>
-                        {subjectOf(event)}
+                        {[names?.get(event.run_id ?? ""), subjectOf(event)].filter(Boolean).join(" · ")}
                       </Text>
                     </span>
                     <Text span size="xs" c="dimmed" className={classes.ago ?? ""}>

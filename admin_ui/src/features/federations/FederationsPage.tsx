@@ -18,6 +18,7 @@ import classes from "@/features/federations/FederationsPage.module.css";
 import type { Overview } from "@/features/federations/federations";
 import { overviews } from "@/features/federations/federations";
 import { slugOf } from "@/features/federations/slugs";
+import { formatCount } from "@/format/sizes";
 import { plural } from "@/format/words";
 
 export function FederationsPage() {
@@ -77,9 +78,9 @@ function Card({ overview }: { overview: Overview }) {
         </Text>
       )}
       <dl className={classes.counts}>
-        <Count name="Sites online" value={`${sites.online} of ${sites.active}`} />
+        <Count name="Sites online" value={`${formatCount(sites.online)} of ${formatCount(sites.active)}`} />
         <Count name="Runs now" value={String(runs.running)} note={waiting(runs.queued + runs.paused)} />
-        <Count name="Rounds done" value={new Intl.NumberFormat("en-GB").format(overview.rounds_completed)} />
+        <Count name="Rounds done" value={formatCount(overview.rounds_completed)} />
       </dl>
       <Group justify="space-between" gap="xs">
         <Group gap={6}>
@@ -94,7 +95,7 @@ function Card({ overview }: { overview: Overview }) {
             </Badge>
           )}
         </Group>
-        <Text size="xs" c="dimmed">
+        <Text size="xs" c="dimmed" ms="auto">
           last event <Ago at={overview.last_event_at} />
         </Text>
       </Group>

@@ -89,6 +89,7 @@ export function RetentionPanel({ federation, may }: { federation: Federation; ma
               key={field.name}
               label={field.label}
               description={field.description}
+              inputWrapperOrder={["label", "input", "description", "error"]}
               placeholder="keep all"
               min={field.min}
               suffix={field.suffix}

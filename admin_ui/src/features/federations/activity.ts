@@ -27,7 +27,7 @@ export function activityQuery(federation: string, runId?: string) {
 
 /** Kinds that tell no more than their round does: one for each site and step. */
 export function isDetail(event: Event): boolean {
-  return /^(task\.(claimed|done)|roster\.|round\.(signing|opening|aggregating))/.test(event.kind);
+  return /^(task\.(claimed|done)|roster\.|round\.(opened|signing|opening|aggregating))/.test(event.kind);
 }
 
 /** Returns an event's kind as words: "Round completed". */

@@ -6,7 +6,7 @@ import { useState } from "react";
 import type { FieldProps } from "@/features/plans/formAids";
 import { fieldId, useFormAids } from "@/features/plans/formAids";
 import type { Json, JsonObject } from "@/features/plans/json";
-import { isObject, same } from "@/features/plans/json";
+import { same } from "@/features/plans/json";
 import { titleOf } from "@/features/plans/layout";
 import { FieldLabel } from "@/features/plans/SimpleFields";
 import { errorsAt } from "@/features/plans/planErrors";
@@ -126,5 +126,5 @@ export function KeyValueField({ field, path, value, onChange, hint }: Props) {
 const MOST_HINTS = 6;
 
 function plainText(value: Json): string {
-  return typeof value === "string" ? value : isObject(value) ? JSON.stringify(value) : String(value);
+  return typeof value === "string" ? value : JSON.stringify(value);
 }

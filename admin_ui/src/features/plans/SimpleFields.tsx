@@ -132,10 +132,13 @@ function inWords(path: string, value: unknown, help: string): string {
 }
 
 export function SwitchInputField({ field, path, value, onChange }: FieldProps<SwitchField>) {
-  const { inputWrapperOrder: _, withAsterisk: __, ...input } = useInput(field, path);
+  const { id, label, description, error } = useInput(field, path);
   return (
     <Switch
-      {...input}
+      id={id}
+      label={label}
+      description={description}
+      error={error}
       className={classes.switch}
       checked={(value ?? field.fallback) === true}
       onChange={(event) => onChange(event.currentTarget.checked)}

@@ -118,6 +118,14 @@ function rest(path: string): string {
   return inner === undefined ? "" : `${section ?? ""}.*`;
 }
 
+/** Returns the section that a path of the plan is in; undefined for the plan as a whole. */
+export function sectionOf(path: string, sections: readonly FormSection[]): FormSection | undefined {
+  const holds = (unit: Placed) => path === unit.path || path.startsWith(`${unit.path}.`);
+  const heads = (unit: Placed) => path !== "" && unit.path.startsWith(`${path}.`);
+  const all = (section: FormSection) => [...section.main, ...section.more];
+  return sections.find((section) => all(section).some(holds)) ?? sections.find((section) => all(section).some(heads));
+}
+
 /** Whether a field means anything in this plan; one that is set is shown in any case. */
 export function isShown(path: string, plan: JsonObject): boolean {
   const needs = NEEDS[path];

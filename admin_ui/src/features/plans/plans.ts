@@ -5,7 +5,8 @@ import { api, unwrap } from "@/api/client";
 import { keys } from "@/api/keys";
 import type { Listing } from "@/api/paging";
 import { PAGE } from "@/api/paging";
-import type { Run, RunPlan, Schema, Site } from "@/api/types";
+import { ProblemError } from "@/api/problems";
+import type { Model, Run, RunPlan, Schema, Site } from "@/api/types";
 import type { JsonObject } from "@/features/plans/json";
 import { readSchema } from "@/features/plans/planSchema";
 
@@ -18,19 +19,28 @@ export const planFieldsQuery = queryOptions({
   staleTime: 5 * 60_000,
 });
 
-/** What a run of this plan would do. Nothing is stored; a wrong plan is a problem with its fields. */
-export function previewQuery(federation: string, plan: JsonObject, checkpointId: string | null) {
+/** What the hub says of a plan: what its run would do, or why there cannot be one. */
+export type Verdict = { preview: RunPreview; problem: null } | { preview: null; problem: ProblemError };
+
+const NO_VERDICT = new Set([401, 403, 429]); // an error of the request, not of the plan
+
+/** What a run of this plan would do. Nothing is stored. */
+export function verdictQuery(federation: string, plan: JsonObject, checkpointId: string | null) {
   return queryOptions({
     // Sites come and go: their events make it stale.
-    queryKey: [...keys.domain(federation, "sites"), "preview", plan, checkpointId],
-    queryFn: ({ signal }) =>
-      unwrap(
-        api.POST("/v1/federations/{federation}/runs/preview", {
-          params: { path: { federation } },
-          body: { plan: asPlan(plan), checkpoint_id: checkpointId },
-          signal,
-        }),
-      ),
+    queryKey: [...keys.domain(federation, "sites"), "verdict", plan, checkpointId],
+    queryFn: async ({ signal }): Promise<Verdict> => {
+      const body = { plan: asPlan(plan), checkpoint_id: checkpointId };
+      const path = { federation };
+      try {
+        const answer = api.POST("/v1/federations/{federation}/runs/preview", { params: { path }, body, signal });
+        return { preview: await unwrap(answer), problem: null };
+      } catch (error) {
+        const isOfPlan = error instanceof ProblemError && error.status < 500 && !NO_VERDICT.has(error.status);
+        if (isOfPlan) return { preview: null, problem: error };
+        throw error;
+      }
+    },
     gcTime: 30_000,
   });
 }
@@ -66,6 +76,19 @@ export function siteChoices(federation: string): Listing<Site> {
       const query = { state: ["active" as const], limit: PAGE, ...(cursor === undefined ? {} : { cursor }) };
       return unwrap(
         api.GET("/v1/federations/{federation}/sites", { params: { path: { federation }, query }, signal }),
+      );
+    },
+  };
+}
+
+/** All models of the federation, to choose one. */
+export function modelChoices(federation: string): Listing<Model> {
+  return {
+    queryKey: [...keys.domain(federation, "models"), "choices"],
+    page: (cursor, signal) => {
+      const query = { limit: PAGE, ...(cursor === undefined ? {} : { cursor }) };
+      return unwrap(
+        api.GET("/v1/federations/{federation}/models", { params: { path: { federation }, query }, signal }),
       );
     },
   };

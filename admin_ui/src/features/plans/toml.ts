@@ -42,7 +42,8 @@ function isTables(value: Json): value is JsonObject[] {
   return Array.isArray(value) && value.length > 0 && value.every(isObject);
 }
 
-function inline(value: Json): string {
+/** Returns a value in one line of TOML. */
+export function inline(value: Json): string {
   if (value === null) throw new Error("TOML has no word for null");
   if (typeof value === "string") return JSON.stringify(value);
   if (Array.isArray(value)) return `[${value.map(inline).join(", ")}]`;

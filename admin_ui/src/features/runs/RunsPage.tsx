@@ -149,7 +149,7 @@ function columns(slug: string, chosen: readonly string[], choose: (ids: string[]
       sortBy: (run) => run.name,
       cell: (run) => (
         <>
-          <Anchor component={Link} to={`/f/${slug}/runs/${run.id}`} fw={560}>
+          <Anchor component={Link} to={`/f/${slug}/runs/${run.id}`} fw={560} inherit>
             {run.name}
           </Anchor>
           <Text size="xs" c="dimmed" fw={400}>

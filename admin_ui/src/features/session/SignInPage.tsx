@@ -69,7 +69,7 @@ export function SignInPage() {
         <Text size="xs" c="dimmed">
           The first administrator&apos;s password lies where <span className="mono">hansa-hub up</span> said it
           does. Others get an account from an administrator. The{" "}
-          <Anchor href={`${apiPath}/docs`} inherit>
+          <Anchor href={`${apiPath}/docs`} inherit underline="always">
             REST API
           </Anchor>{" "}
           takes the same account.

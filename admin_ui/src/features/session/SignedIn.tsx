@@ -1,7 +1,8 @@
-import { Center, Container, Loader } from "@mantine/core";
+import { Container } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { Navigate, Outlet, useLocation } from "react-router";
 
+import { Opening } from "@/app/Opening";
 import { Problem } from "@/components/Problem";
 import { sessionQuery } from "@/features/session/session";
 
@@ -10,7 +11,7 @@ export function SignedIn() {
   const session = useQuery(sessionQuery);
   const { pathname, search } = useLocation();
   if (session.data === undefined) {
-    if (!session.isError) return <Center h="100dvh"><Loader aria-label="Loading" /></Center>;
+    if (!session.isError) return <Opening />;
     return (
       <Container size="xs" pt={120}>
         <Problem error={session.error} retry={() => void session.refetch()} />

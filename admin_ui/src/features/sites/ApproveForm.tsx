@@ -2,7 +2,7 @@
 import { Alert, Button, Checkbox, Group, Stack, Text, TextInput } from "@mantine/core";
 import { IconAlertTriangle, IconCheck } from "@tabler/icons-react";
 import { useQueryClient } from "@tanstack/react-query";
-import { useState } from "react";
+import { useId, useState } from "react";
 
 import type { Site } from "@/api/types";
 import { Problem } from "@/components/Problem";
@@ -21,6 +21,7 @@ interface Props {
 
 export function ApproveForm({ slug, site, after }: Props) {
   const queryClient = useQueryClient();
+  const form = useId();
   const [typed, setTyped] = useState("");
   const [isSaid, setSaid] = useState(false);
   const comparison = compareFingerprints(site.fingerprint, typed);
@@ -36,18 +37,21 @@ export function ApproveForm({ slug, site, after }: Props) {
     },
   });
   return (
-    <form
-      onSubmit={(event) => {
-        event.preventDefault();
-        action.mutate();
-      }}
-    >
-      <Stack gap="sm">
-        <Text size="sm">
-          Ask the site&apos;s operator, by a channel that you trust, for the fingerprint that{" "}
-          <span className="mono">{STATUS}</span> prints. It has to be this one:
-        </Text>
-        <Fingerprint value={site.fingerprint} groups={comparison.groups} />
+    <Stack gap="sm">
+      <Text size="sm">
+        Ask the site&apos;s operator, by a channel that you trust, for the fingerprint that{" "}
+        <span className="mono">{STATUS}</span> prints. It has to be this one:
+      </Text>
+      <Fingerprint value={site.fingerprint} groups={comparison.groups} />
+      <Stack
+        component="form"
+        id={form}
+        gap="sm"
+        onSubmit={(event) => {
+          event.preventDefault();
+          if (isCompared) action.mutate();
+        }}
+      >
         <TextInput
           label="What the operator tells you"
           description="Typed or pasted, it is compared here. Spaces, dashes and capitals do not matter."
@@ -72,19 +76,20 @@ export function ApproveForm({ slug, site, after }: Props) {
             />
           )
         )}
-        {action.isError && <Problem error={action.error} />}
-        <Group gap="xs">
-          <Button type="submit" disabled={!isCompared} loading={action.isPending}>
-            Approve
-          </Button>
-          <RejectButton slug={slug} site={site} {...(after ? { after } : {})} />
-          {!isCompared && (
-            <Text size="xs" c="dimmed">
-              {isDifferent ? "The fingerprints differ." : "Compare the fingerprint first."}
-            </Text>
-          )}
-        </Group>
       </Stack>
-    </form>
+      {action.isError && <Problem error={action.error} />}
+      {/* Outside the form: what is submitted in the question must not approve the site. */}
+      <Group gap="xs">
+        <Button type="submit" form={form} disabled={!isCompared} loading={action.isPending}>
+          Approve
+        </Button>
+        <RejectButton slug={slug} site={site} {...(after ? { after } : {})} />
+        {!isCompared && (
+          <Text size="xs" c="dimmed">
+            {isDifferent ? "The fingerprints differ." : "Compare the fingerprint first."}
+          </Text>
+        )}
+      </Group>
+    </Stack>
   );
 }

@@ -8,7 +8,7 @@ export function LabelChips({ labels, none }: { labels: Labels; none?: string }) 
   const entries = Object.entries(labels).toSorted(([one], [other]) => one.localeCompare(other));
   if (entries.length === 0) {
     return (
-      <Text span inherit c="dimmed">
+      <Text span size="sm" c="dimmed">
         {none ?? "–"}
       </Text>
     );

@@ -26,7 +26,7 @@ export function Reliability({ record }: { record: SiteRecord | null | undefined 
             <span key={outcome} className={classes[outcome]} style={{ flex: `${record[outcome]} 0 3px` }} />
           ))}
         </span>
-        <span>{formatShare(record.done, decided)}</span>
+        <span className={classes.share}>{formatShare(record.done, decided)}</span>
       </span>
     </Tooltip>
   );

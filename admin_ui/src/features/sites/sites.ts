@@ -35,20 +35,6 @@ export function sitesListing(federation: string): Listing<Site> {
   };
 }
 
-/** The sites that wait for approval, newest first: one page of them. */
-export function pendingQuery(federation: string) {
-  return queryOptions({
-    queryKey: [...keys.domain(federation, "sites"), "pending"],
-    queryFn: ({ signal }) =>
-      unwrap(
-        api.GET("/v1/federations/{federation}/sites", {
-          params: { path: { federation }, query: { state: ["pending"], limit: PAGE } },
-          signal,
-        }),
-      ),
-  });
-}
-
 /** The newest sites, for whoever waits for one to come; asked more often until it was seen. */
 export function arrivalsQuery(federation: string, invitationId: string) {
   return queryOptions({

@@ -1,0 +1,1 @@
+export function CheckpointPage() { return <p>CheckpointPage is being written</p>; }

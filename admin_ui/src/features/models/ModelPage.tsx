@@ -1,0 +1,1 @@
+export function ModelPage() { return <p>ModelPage is being written</p>; }

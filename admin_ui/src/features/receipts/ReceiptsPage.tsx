@@ -1,0 +1,1 @@
+export function ReceiptsPage() { return <p>ReceiptsPage is being written</p>; }
