@@ -81,7 +81,7 @@ def show_whereabouts(
         "its SHA-256": digest,
         "federation": federation,
         "look around with": again if port == PORT else f"{again} --port {port}",
-        "API docs, then": f"{network.address_of(HOST, port)}/docs",
+        "console, then": f"{network.address_of(HOST, port)}/console/",
         "sign in as": ADMIN_EMAIL,
         "password in": for_people(places.password),
     }

@@ -29,6 +29,7 @@ from examples.demo.places import (
     TRAINER,
     Places,
     enroll_argv,
+    for_people,
     site_spec,
 )
 from examples.demo.supervision import DemoError, Requests
@@ -67,7 +68,10 @@ class Demo:
         """
         self._prepare_hospitals()
         self.requests.until(lambda: network.answers_ready(HOST, self.port))
-        self._say(f"The hub answers at {self.address}.")
+        self._say(
+            f"The hub's console is at {self.address}/console/ for as long as this runs: sign in as "
+            f"{ADMIN_EMAIL}, the password is in {for_people(self.places.password)}."
+        )
         with self._signed_in() as client:
             federation = self._federate(client)
             self._upload_first_model(client, federation)
