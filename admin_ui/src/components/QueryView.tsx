@@ -20,7 +20,7 @@ export function QueryView<Data>({ query, children, rows = 4 }: Props<Data>) {
 /** Grey bars in place of what is on its way. */
 export function Loading({ rows = 4 }: { rows?: number }) {
   return (
-    <Stack gap="sm" aria-busy="true" aria-label="Loading">
+    <Stack gap="sm" role="status" aria-busy="true" aria-label="Loading">
       {Array.from({ length: rows }, (_, row) => (
         <Skeleton key={row} height={22} width={row % 3 === 2 ? "60%" : "100%"} />
       ))}

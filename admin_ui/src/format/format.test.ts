@@ -49,6 +49,8 @@ describe("times", () => {
     expect(formatRelative(new Date("2026-05-01T14:00:00Z"), now)).toBe("in 2 h");
     expect(formatRelative(new Date("2026-05-01T11:59:58Z"), now)).toBe("just now");
     expect(formatRelative(new Date("2026-05-01T12:00:09Z"), now)).toBe("just now");
+    expect(formatRelative(new Date("2026-05-04T11:59:00Z"), now)).toBe("in 3 d");
+    expect(formatRelative(new Date("2026-04-28T12:01:00Z"), now)).toBe("2 d ago");
   });
 });
 

@@ -32,14 +32,14 @@ export function formatRelative(at: Date, now: Date): string {
   const size = Math.abs(seconds);
   if (seconds < 5 && seconds > -AHEAD_SECONDS) return "just now";
   if (size >= 7 * DAY) return formatDay(at);
-  const told = size < MINUTE ? `${Math.floor(size)} s` : largest(size);
-  return seconds > 0 ? `${told} ago` : `in ${told}`;
+  return seconds > 0 ? `${largest(size, Math.floor)} ago` : `in ${largest(size, Math.round)}`;
 }
 
-function largest(seconds: number): string {
-  if (seconds < HOUR) return `${Math.floor(seconds / MINUTE)} min`;
-  if (seconds < DAY) return `${Math.floor(seconds / HOUR)} h`;
-  return `${Math.floor(seconds / DAY)} d`;
+function largest(seconds: number, whole: (value: number) => number): string {
+  if (seconds < MINUTE) return `${whole(seconds)} s`;
+  if (seconds < HOUR) return `${whole(seconds / MINUTE)} min`;
+  if (seconds < DAY) return `${whole(seconds / HOUR)} h`;
+  return `${whole(seconds / DAY)} d`;
 }
 
 const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });

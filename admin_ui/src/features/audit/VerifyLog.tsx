@@ -1,5 +1,5 @@
 /** The check of a whole log in this browser, and the head to keep for the next time. */
-import { Alert, Anchor, Button, Collapse, Group, Progress, Stack, Text, Textarea } from "@mantine/core";
+import { Alert, Button, Collapse, Group, Progress, Stack, Text, Textarea } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { IconAlertTriangle, IconShieldCheck } from "@tabler/icons-react";
 import { useMutation } from "@tanstack/react-query";
@@ -124,11 +124,8 @@ function Held({ result: { chain, kept } }: { result: Result }) {
       </div>
       {kept === 0 && (
         <Text size="sm" mt={4}>
-          Whoever owns the database could have written a whole log anew. Only a head that was noted before tells:{" "}
-          <Anchor component="span" inherit c="inherit" fw={560} underline="never">
-            paste one next time
-          </Anchor>
-          .
+          Whoever owns the database could have written a whole log anew. Only a head that was noted before tells: paste
+          one next time.
         </Text>
       )}
     </Alert>

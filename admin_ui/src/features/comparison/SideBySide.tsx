@@ -9,13 +9,14 @@ import type { Run } from "@/api/types";
 import { Panel } from "@/components/Panel";
 import { StateBadge } from "@/components/StateBadge";
 import { RUN_STATES } from "@/components/states";
-import { Ago, Bytes, Digest } from "@/components/values";
+import { Ago, Bytes, Digest, useNow } from "@/components/values";
 import classes from "@/features/comparison/comparison.module.css";
 import type { MetricRow } from "@/features/comparison/comparison";
 import { lastRoundQuery } from "@/features/comparison/queries";
 import { useSlug } from "@/features/federations/federations";
 import type { Best } from "@/features/runs/metrics";
 import { curveName } from "@/features/runs/metrics";
+import { activeSeconds } from "@/features/runs/rounds";
 import { runQuery } from "@/features/runs/runs";
 import { formatCount, formatMetric } from "@/format/sizes";
 import { formatSeconds } from "@/format/times";
@@ -28,13 +29,14 @@ interface Props {
 
 export function SideBySide({ runs, names, metrics }: Props) {
   const slug = useSlug();
+  const now = useNow();
   const lastRounds = useQueries({ queries: runs.map((run) => lastRoundQuery(slug, run.id)) });
   const rows: [string, (run: Run, at: number) => ReactNode][] = [
     ["State", (run) => <StateBadge look={RUN_STATES[run.state]} />],
     ["Model", (run) => <Anchor component={Link} to={`/f/${slug}/models/${run.plan.model}`} size="sm">{run.plan.model}</Anchor>],
     ["Rounds", (run) => `${formatCount(run.rounds_completed)} of ${formatCount(run.plan.rounds)}`],
-    ["At work", (run) => (run.active_seconds > 0 ? formatSeconds(run.active_seconds) : "–")],
-    ["A round", (run) => paceOf(run)],
+    ["At work", (run) => (run.started_at === null ? "–" : formatSeconds(activeSeconds(run, [], now)))],
+    ["A round", (run) => paceOf(run, now)],
     ["Traffic", (run) => <Bytes value={run.bytes_moved} />],
     ["Sites in the last round", (_, at) => lastRounds[at]?.data?.counts?.done ?? "–"],
     ["Started", (run) => <Ago at={run.started_at} never="not yet" />],
@@ -86,9 +88,9 @@ export function SideBySide({ runs, names, metrics }: Props) {
   );
 }
 
-function paceOf(run: Run): string {
-  if (run.rounds_completed === 0 || run.active_seconds === 0) return "–";
-  return formatSeconds(run.active_seconds / run.rounds_completed);
+function paceOf(run: Run, now: Date): string {
+  if (run.rounds_completed === 0) return "–";
+  return formatSeconds(activeSeconds(run, [], now) / run.rounds_completed);
 }
 
 /** The best value of a run with its round, and the last where it is another. */
@@ -105,11 +107,15 @@ function Value({ best, last, isBest }: { best: Best | null; last: Best | null; i
       )}
       <div className={classes.note}>
         {last === null || last.round === best.round
-          ? `round ${best.round}, the last`
-          : `round ${best.round}; last ${formatMetric(last.value)}`}
+          ? `${roundOf(best)}, the last`
+          : `${roundOf(best)}; last ${formatMetric(last.value)}`}
       </div>
     </span>
   );
+}
+
+function roundOf({ round }: Best): string {
+  return round === 0 ? "at the base" : `round ${round}`;
 }
 
 function Parent({ run, runs, names }: { run: Run; runs: readonly Run[]; names: readonly string[] }) {

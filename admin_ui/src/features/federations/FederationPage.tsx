@@ -110,7 +110,7 @@ function FirstSteps({ slug, mayEnroll }: { slug: string; mayEnroll: boolean }) {
     <EmptyState
       icon={IconServer2}
       title="Begin with the sites"
-      command={`hansa invite --federation ${slug}`}
+      command={`hansa invitation create --federation ${slug}`}
       action={
         mayEnroll ? (
           <Button component={Link} to={`/f/${slug}/sites/enrol`}>

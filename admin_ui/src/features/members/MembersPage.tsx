@@ -38,7 +38,7 @@ export function MembersPage() {
           <EmptyState
             icon={IconUsers}
             title="Nobody belongs to this federation"
-            command={`hansa member add ada@example.org researcher --federation ${slug}`}
+            command={`hansa member set ada@example.org researcher --federation ${slug}`}
           >
             People need an account on the hub first; an administrator makes it under People.
           </EmptyState>

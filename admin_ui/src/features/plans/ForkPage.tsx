@@ -224,10 +224,19 @@ function Actions({ isWrong, ...props }: ForkedProps & { isWrong: boolean }) {
   return (
     <Stack gap="xs">
       {fork.isError && <Problem error={fork.error} />}
-      <Button onClick={() => fork.mutate(true)} loading={fork.isPending} disabled={isRefused}>
+      <Button
+        onClick={() => fork.mutate(true)}
+        loading={fork.isPending && fork.variables}
+        disabled={isRefused || fork.isPending}
+      >
         Fork and start
       </Button>
-      <Button variant="default" onClick={() => fork.mutate(false)} disabled={isRefused || fork.isPending}>
+      <Button
+        variant="default"
+        onClick={() => fork.mutate(false)}
+        loading={fork.isPending && !fork.variables}
+        disabled={isRefused || fork.isPending}
+      >
         Fork as draft
       </Button>
       {isWrong && (

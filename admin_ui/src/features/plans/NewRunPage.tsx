@@ -170,10 +170,19 @@ function Actions({ plan, checkpointId, isWrong }: ActionsProps) {
   return (
     <Stack gap="xs">
       {create.isError && <Problem error={create.error} />}
-      <Button onClick={() => create.mutate(true)} loading={create.isPending} disabled={isWrong}>
+      <Button
+        onClick={() => create.mutate(true)}
+        loading={create.isPending && create.variables}
+        disabled={isWrong || create.isPending}
+      >
         Create and start
       </Button>
-      <Button variant="default" onClick={() => create.mutate(false)} disabled={isWrong || create.isPending}>
+      <Button
+        variant="default"
+        onClick={() => create.mutate(false)}
+        loading={create.isPending && !create.variables}
+        disabled={isWrong || create.isPending}
+      >
         Create as draft
       </Button>
       <Text size="xs" c="dimmed">

@@ -59,7 +59,7 @@ function Plan({ fields, run }: { fields: readonly Field[]; run: Run }) {
         aria-label="How the plan is shown"
         size="xs"
         value={view}
-        onChange={(value) => setView(value as View)}
+        onChange={(value) => setView(value)}
         data={[
           { value: "readable", label: "Readable" },
           { value: "toml", label: "TOML" },

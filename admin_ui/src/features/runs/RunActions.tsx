@@ -140,7 +140,7 @@ function PauseButton({ slug, run, after }: Props & { after: () => unknown }) {
           }}
         >
           <Stack>
-            <Radio.Group label="The open round" value={way} onChange={(value) => setWay(value as Way)}>
+            <Radio.Group label="The open round" value={way} onChange={(value) => setWay(value)}>
               <Stack gap="sm" mt="xs">
                 <Radio
                   value="finish"

@@ -27,7 +27,7 @@ export function RunFigures({ slug, run, rounds }: Props) {
   const open = openRound(rounds);
   const shown = open ?? rounds[0];
   const counts = shown?.counts;
-  const asked = counts == null ? 0 : (counts.open ?? 0) + (counts.claimed ?? 0) + (counts.done ?? 0) + (counts.failed ?? 0) + (counts.late ?? 0);
+  const asked = counts == null ? 0 : counts.open + counts.claimed + counts.done + counts.failed + counts.late;
   return (
     <Figures
       figures={[
@@ -39,12 +39,12 @@ export function RunFigures({ slug, run, rounds }: Props) {
         {
           name: open === undefined ? "Sites in the last round" : "Sites in this round",
           value: shown === undefined ? "–" : formatCount(asked),
-          note: counts == null ? "no round yet" : `${formatCount(counts.done ?? 0)} done${problems(counts)}`,
+          note: counts == null ? "no round yet" : `${formatCount(counts.done)} done${problems(counts)}`,
         },
         {
           name: "Moved",
           value: <Bytes value={run.bytes_moved} />,
-          note: run.rounds_completed > 0 ? `${formatBytes((run.bytes_moved ?? 0) / run.rounds_completed)} a round` : "to and from sites",
+          note: run.rounds_completed > 0 ? `${formatBytes(run.bytes_moved / run.rounds_completed)} a round` : "to and from sites",
         },
         {
           name: "Active time",
@@ -75,9 +75,9 @@ function usual(rounds: readonly Round[], now: Date): string {
 
 function problems(counts: NonNullable<Round["counts"]>): string {
   const told = [
-    (counts.failed ?? 0) > 0 ? `${counts.failed} failed` : "",
-    (counts.late ?? 0) > 0 ? `${counts.late} late` : "",
-    (counts.excluded ?? 0) > 0 ? `${plural(counts.excluded ?? 0, "site")} not asked` : "",
+    counts.failed > 0 ? `${counts.failed} failed` : "",
+    counts.late > 0 ? `${counts.late} late` : "",
+    counts.excluded > 0 ? `${plural(counts.excluded, "site")} not asked` : "",
   ].filter(Boolean);
   return told.length === 0 ? "" : `, ${told.join(", ")}`;
 }

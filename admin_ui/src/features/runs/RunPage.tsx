@@ -136,10 +136,10 @@ function About({ slug, run }: { slug: string; run: Run }) {
         <Anchor component={Link} to={`/f/${slug}/models/${plan.model}`} inherit>
           {plan.model}
         </Anchor>{" "}
-        by {plan.strategy?.name ?? "fedavg"}
+        by {plan.strategy.name}
         {plan.secure != null && ", securely aggregated"}
         {plan.buffer != null && ", in asynchronous rounds"}
-        {`, at ${plural(plan.cohort?.min_sites ?? 2, "site")} or more`}
+        {`, at ${plural(plan.cohort.min_sites, "site")} or more`}
         {run.parent_run_id != null && <ForkedFrom slug={slug} runId={run.parent_run_id} />}
       </span>
     </Stack>

@@ -153,7 +153,7 @@ function columns(slug: string, chosen: readonly string[], choose: (ids: string[]
             {run.name}
           </Anchor>
           <Text size="xs" c="dimmed" fw={400}>
-            {run.plan.model} · {run.plan.strategy?.name ?? "fedavg"}
+            {run.plan.model} · {run.plan.strategy.name}
             {run.plan.secure != null && " · secure"}
           </Text>
         </>
@@ -203,7 +203,7 @@ function columns(slug: string, chosen: readonly string[], choose: (ids: string[]
       header: "Moved",
       width: "76px",
       align: "end",
-      sortBy: (run) => run.bytes_moved ?? 0,
+      sortBy: (run) => run.bytes_moved,
       cell: (run) => <Bytes value={run.bytes_moved} />,
     },
     {

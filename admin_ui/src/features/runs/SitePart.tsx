@@ -36,7 +36,7 @@ export function SitePart({ slug, task, opened = false }: Props) {
         <span className={classes.name}>
           {task.site_name}
           {task.evaluator && <span className={classes.kind}> evaluates</span>}
-          {(task.repeat ?? 1) > 1 && <span className={classes.kind}> update {task.repeat}</span>}
+          {task.repeat > 1 && <span className={classes.kind}> update {task.repeat}</span>}
         </span>
         <span className={classes.standing}>
           {isMoving ? (

@@ -23,7 +23,7 @@ export function ranked(
   stops?: RunPlan["early_stopping"],
 ): MetricCurve[] {
   const rank = (curve: MetricCurve) => {
-    if (stops != null && curve.name === stops.metric && curve.kind === (stops.source ?? "eval")) return 0;
+    if (stops != null && curve.name === stops.metric && curve.kind === stops.source) return 0;
     const held = curve.kind === "eval" ? 1 : 4;
     if (SCORES.test(curve.name)) return held;
     return curve.name === "loss" ? held + 1 : held + 2;
@@ -33,8 +33,8 @@ export function ranked(
 
 /** Returns whether less of a metric is better. */
 export function lowerIsBetter(curve: Pick<MetricCurve, "kind" | "name">, stops?: RunPlan["early_stopping"]): boolean {
-  if (stops != null && curve.name === stops.metric && curve.kind === (stops.source ?? "eval")) {
-    return (stops.mode ?? "min") === "min";
+  if (stops != null && curve.name === stops.metric && curve.kind === stops.source) {
+    return stops.mode === "min";
   }
   return LOWER_IS_BETTER.test(curve.name);
 }

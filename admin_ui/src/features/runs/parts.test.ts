@@ -5,7 +5,7 @@ import { failuresOf, fractionOf, ordered, partSays, someNames, tally } from "@/f
 import { secureSteps } from "@/features/runs/secure";
 
 function task(site: string, state: TaskView["state"], changes: Partial<TaskView> = {}): TaskView {
-  return { id: site, site_id: site, site_name: site, state, state_reason: null, traceback: null, progress: null, ...changes } as TaskView;
+  return { id: site, site_id: site, site_name: site, state, state_reason: null, traceback: null, progress: null, repeat: 1, ...changes } as TaskView;
 }
 
 const training = task("bern", "claimed", { progress: { phase: "training", fraction: 0.4, metrics: {} } });

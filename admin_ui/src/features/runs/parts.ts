@@ -14,7 +14,7 @@ export function ordered(tasks: readonly TaskView[]): TaskView[] {
     (one, other) =>
       ORDER[one.state] - ORDER[other.state] ||
       one.site_name.localeCompare(other.site_name, undefined, { numeric: true }) ||
-      (one.repeat ?? 1) - (other.repeat ?? 1),
+      one.repeat - other.repeat,
   );
 }
 

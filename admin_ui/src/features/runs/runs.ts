@@ -19,6 +19,7 @@ const PROGRESS_MS = 2000;
 const CURVE_POINTS = 240;
 const SPARK_POINTS = 32;
 const NEWEST = 20; // rounds looked at when something has happened
+const FIRST = 50; // rounds in the first page, so that the page has something soon
 const MOST_ROUNDS = 5000;
 
 export interface RunFilter {
@@ -110,7 +111,7 @@ async function readRounds(
           query: {
             newest: true,
             counts: true,
-            limit: isWhole ? NEWEST : PAGE,
+            limit: isWhole ? NEWEST : rounds.length === 0 ? FIRST : PAGE,
             ...(cursor === undefined ? {} : { cursor }),
           },
         },

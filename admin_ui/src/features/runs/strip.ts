@@ -55,8 +55,8 @@ export function bars(rounds: readonly Round[], each: number, now: Date): Bar[] {
 function missingShare(round: Round): number {
   const counts = round.counts;
   if (counts == null) return 0;
-  const missing = (counts.failed ?? 0) + (counts.late ?? 0);
-  const asked = missing + (counts.done ?? 0) + (counts.claimed ?? 0) + (counts.open ?? 0);
+  const missing = counts.failed + counts.late;
+  const asked = missing + counts.done + counts.claimed + counts.open;
   return asked === 0 ? 0 : missing / asked;
 }
 

@@ -6,7 +6,7 @@ import type { Event } from "@/api/types";
 import { Panel } from "@/components/Panel";
 import { QueryView } from "@/components/QueryView";
 import { Ago } from "@/components/values";
-import { pathOf, subjectOf, titleOf } from "@/features/federations/activity";
+import { isDetail, pathOf, subjectOf, titleOf } from "@/features/federations/activity";
 import classes from "@/features/sites/SiteEvents.module.css";
 import { siteEventsQuery } from "@/features/sites/sites";
 
@@ -18,10 +18,11 @@ export function SiteEvents({ slug, siteId }: { slug: string; siteId: string }) {
   return (
     <Panel title="Recent events">
       <QueryView query={events} rows={5}>
-        {(found) =>
-          found.length === 0 ? (
+        {(all) => {
+          const found = all.filter((event) => !isDetail(event)); // the tasks are listed beside
+          return found.length === 0 ? (
             <Text size="sm" c="dimmed">
-              Nothing has happened to it of late.
+              Nothing but its tasks of late.
             </Text>
           ) : (
             <ol className={classes.events}>
@@ -29,8 +30,8 @@ export function SiteEvents({ slug, siteId }: { slug: string; siteId: string }) {
                 <Item key={event.id} slug={slug} event={event} />
               ))}
             </ol>
-          )
-        }
+          );
+        }}
       </QueryView>
     </Panel>
   );

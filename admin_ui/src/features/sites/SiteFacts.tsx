@@ -117,7 +117,7 @@ function Key({ site }: { site: Site }) {
         Fingerprint of its key <Copy text={site.fingerprint} label="Copy the fingerprint" />
       </Text>
       <Text size="sm" className="mono" component="div">
-        {groups.slice(0, half).join("-")}-<wbr />
+        {groups.slice(0, half).join("-")}-<br />
         {groups.slice(half).join("-")}
       </Text>
       {site.state !== "revoked" && (
