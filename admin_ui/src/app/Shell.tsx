@@ -10,6 +10,7 @@ import {
   Text,
   Tooltip,
   UnstyledButton,
+  VisuallyHidden,
   useComputedColorScheme,
   useMantineColorScheme,
 } from "@mantine/core";
@@ -148,13 +149,14 @@ function Person() {
   return (
     <Menu position="bottom-end" width={220}>
       <Menu.Target>
-        <UnstyledButton className={classes.person} aria-label={`${user.name}, ${user.email}`}>
+        <UnstyledButton className={classes.person}>
           <span className={classes.initials} aria-hidden>
             {initials(user.name)}
           </span>
           <Text size="sm" visibleFrom="sm">
             {user.name}
           </Text>
+          <VisuallyHidden>signed in as {user.email}</VisuallyHidden>
           <IconChevronDown size={14} aria-hidden />
         </UnstyledButton>
       </Menu.Target>

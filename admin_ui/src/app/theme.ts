@@ -23,6 +23,20 @@ const ON_TINT: Record<string, string> = {
   violet: "#5530b8",
 };
 
+/** The same in dark mode: the text, and the tint's red, green and blue. */
+const ON_DARK_TINT: Record<string, readonly [text: string, tint: string]> = {
+  hansa: ["#9bd4d8", "63 169 178"],
+  green: ["#8fdfa0", "64 192 87"],
+  yellow: ["#ffd666", "250 176 5"],
+  orange: ["#ffb585", "253 126 20"],
+  red: ["#ffaaaa", "250 82 82"],
+  blue: ["#9ccbff", "34 139 230"],
+  cyan: ["#86dcec", "21 170 191"],
+  gray: ["#c6cfd9", "134 146 160"],
+  grape: ["#e8b0f2", "190 75 219"],
+  violet: ["#c8b6ff", "121 80 242"],
+};
+
 export const theme = createTheme({
   primaryColor: "hansa",
   primaryShade: { light: 8, dark: 7 },
@@ -68,9 +82,13 @@ export const cssVariables: CSSVariablesResolver = () => ({
     "--hansa-line": "#2b3540",
     "--hansa-hover": "#1f2832",
     "--mantine-color-body": "#181f27",
-    "--mantine-color-hansa-light": "rgb(63 169 178 / 20%)",
-    "--mantine-color-hansa-light-hover": "rgb(63 169 178 / 28%)",
-    "--mantine-color-hansa-light-color": "#9bd4d8",
+    ...Object.fromEntries(
+      Object.entries(ON_DARK_TINT).flatMap(([name, [text, tint]]) => [
+        [`--mantine-color-${name}-light`, `rgb(${tint} / 18%)`],
+        [`--mantine-color-${name}-light-hover`, `rgb(${tint} / 26%)`],
+        [`--mantine-color-${name}-light-color`, text],
+      ]),
+    ),
   },
 });
 

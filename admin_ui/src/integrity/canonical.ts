@@ -133,10 +133,14 @@ export function pythonFloat(value: number): string {
 
 /** Orders texts by code points, which UTF-16 units are not for characters beyond U+FFFF. */
 function compareCodePoints(one: string, other: string): number {
-  const [first, second] = [[...one], [...other]];
-  for (let at = 0; at < Math.min(first.length, second.length); at += 1) {
-    const difference = (first[at]?.codePointAt(0) ?? 0) - (second[at]?.codePointAt(0) ?? 0);
+  const [first, second] = [codePoints(one), codePoints(other)];
+  for (const [at, point] of first.entries()) {
+    const difference = point - (second[at] ?? -1);
     if (difference !== 0) return difference;
   }
   return first.length - second.length;
+}
+
+function codePoints(text: string): number[] {
+  return Array.from(text, (character) => character.codePointAt(0) ?? 0);
 }

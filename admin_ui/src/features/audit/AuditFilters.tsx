@@ -28,67 +28,66 @@ export function AuditFilters({ of, filter }: Props) {
   }
 
   return (
-    <Group
-      component="form"
+    <form
       role="search"
       aria-label="Entries"
-      gap="sm"
-      align="flex-end"
       key={NAMES.map((name) => filter[name]).join("\n")} // the address rules
-      onSubmit={(event: React.FormEvent<HTMLFormElement>) => {
+      onSubmit={(event) => {
         event.preventDefault();
         const data = new FormData(event.currentTarget);
         apply(Object.fromEntries(NAMES.map((name) => [name, formText(data.get(name))])));
       }}
     >
-      <TextInput
-        name="actor"
-        label="Who"
-        placeholder={of === "hub" ? "ada@example.org" : "ada@example.org or a site"}
-        defaultValue={filter.actor}
-        onBlur={(event) => apply({ actor: event.currentTarget.value })}
-        w={{ base: "100%", xs: 230 }}
-      />
-      <Autocomplete
-        name="action"
-        label="Action begins with"
-        placeholder="any, such as site."
-        data={PREFIXES[of].map(([value]) => value)}
-        renderOption={({ option }) => (
-          <span>
-            <span className="mono">{option.value}</span> {PREFIXES[of].find(([value]) => value === option.value)?.[1]}
-          </span>
-        )}
-        defaultValue={filter.action}
-        onOptionSubmit={(action) => apply({ action })}
-        onBlur={(event) => apply({ action: event.currentTarget.value })}
-        w={{ base: "100%", xs: 230 }}
-      />
-      <TextInput
-        name="since"
-        type="date"
-        label="From"
-        defaultValue={filter.since}
-        onChange={(event) => apply({ since: event.currentTarget.value })}
-        w={150}
-      />
-      <TextInput
-        name="until"
-        type="date"
-        label="To, that day included"
-        defaultValue={filter.until}
-        onChange={(event) => apply({ until: event.currentTarget.value })}
-        w={168}
-      />
-      <Button type="submit" variant="default" leftSection={<IconFilter size={15} aria-hidden />}>
-        Filter
-      </Button>
-      {isFiltered && (
-        <Button variant="subtle" onClick={() => apply({ actor: "", action: "", since: "", until: "" })}>
-          All entries
+      <Group gap="sm" align="flex-end">
+        <TextInput
+          name="actor"
+          label="Who"
+          placeholder={of === "hub" ? "ada@example.org" : "ada@example.org or a site"}
+          defaultValue={filter.actor}
+          onBlur={(event) => apply({ actor: event.currentTarget.value })}
+          w={{ base: "100%", xs: 230 }}
+        />
+        <Autocomplete
+          name="action"
+          label="Action begins with"
+          placeholder="any, such as site."
+          data={PREFIXES[of].map(([value]) => value)}
+          renderOption={({ option }) => (
+            <span>
+              <span className="mono">{option.value}</span> {PREFIXES[of].find(([value]) => value === option.value)?.[1]}
+            </span>
+          )}
+          defaultValue={filter.action}
+          onOptionSubmit={(action) => apply({ action })}
+          onBlur={(event) => apply({ action: event.currentTarget.value })}
+          w={{ base: "100%", xs: 230 }}
+        />
+        <TextInput
+          name="since"
+          type="date"
+          label="From"
+          defaultValue={filter.since}
+          onChange={(event) => apply({ since: event.currentTarget.value })}
+          w={150}
+        />
+        <TextInput
+          name="until"
+          type="date"
+          label="To, that day included"
+          defaultValue={filter.until}
+          onChange={(event) => apply({ until: event.currentTarget.value })}
+          w={168}
+        />
+        <Button type="submit" variant="default" leftSection={<IconFilter size={15} aria-hidden />}>
+          Filter
         </Button>
-      )}
-    </Group>
+        {isFiltered && (
+          <Button variant="subtle" onClick={() => apply({ actor: "", action: "", since: "", until: "" })}>
+            All entries
+          </Button>
+        )}
+      </Group>
+    </form>
   );
 }
 

@@ -2,7 +2,7 @@
 import { Alert, Button, Collapse, Group, Progress, Stack, Text, Textarea } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { IconAlertTriangle, IconShieldCheck } from "@tabler/icons-react";
-import { useMutation } from "@tanstack/react-query";
+import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { useEffect, useRef, useState } from "react";
 
 import { Command, Copy } from "@/components/Command";
@@ -10,7 +10,7 @@ import { Panel } from "@/components/Panel";
 import { Problem } from "@/components/Problem";
 import classes from "@/features/audit/audit.module.css";
 import type { Log } from "@/features/audit/audit";
-import { auditCommand } from "@/features/audit/audit";
+import { auditCommand, logKey } from "@/features/audit/audit";
 import type { Chain } from "@/features/audit/chain";
 import { BrokenChainError, readHeads } from "@/features/audit/chain";
 import type { Progress as Done } from "@/features/audit/stream";
@@ -27,6 +27,7 @@ export function VerifyLog({ log }: { log: Log }) {
   const [pasted, setPasted] = useState("");
   const [progress, setProgress] = useState<Done>();
   const [opened, { toggle }] = useDisclosure(false);
+  const client = useQueryClient();
   const running = useRef<AbortController>(null);
   useEffect(() => () => running.current?.abort(), []);
   const { heads, strange } = readHeads(pasted);
@@ -37,7 +38,10 @@ export function VerifyLog({ log }: { log: Log }) {
       running.current = controller;
       return { chain: await checkLog(log, heads, setProgress, controller.signal), kept: heads.length };
     },
-    onSettled: () => setProgress(undefined),
+    onSettled: () => {
+      setProgress(undefined);
+      return client.invalidateQueries({ queryKey: logKey(log) }); // reading it was an entry
+    },
   });
   return (
     <Panel title="Verify the log" mb="md">

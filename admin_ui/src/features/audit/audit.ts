@@ -1,4 +1,6 @@
 /** Audit logs, a federation's or the hub's own: what to ask for, and where they lie. */
+import type { QueryKey } from "@tanstack/react-query";
+
 import { api, unwrap } from "@/api/client";
 import { keys } from "@/api/keys";
 import { apiHref } from "@/api/location";
@@ -35,6 +37,10 @@ export function startOf(day: string, later = 0): string | undefined {
 
 const HUB_REFRESH_MS = 15_000; // no event tells of the hub's own log
 
+export function logKey(log: Log): QueryKey {
+  return log === null ? keys.hubAudit : keys.domain(log, "audit");
+}
+
 /** Entries, newest first. */
 export function entries(log: Log, filter: AuditFilter): Listing<AuditEntry> {
   const { actor, action, since, until } = filter;
@@ -46,7 +52,7 @@ export function entries(log: Log, filter: AuditFilter): Listing<AuditEntry> {
   };
   const query = Object.fromEntries(Object.entries(wanted).filter(([, value]) => value !== undefined));
   return {
-    queryKey: [...(log === null ? keys.hubAudit : keys.domain(log, "audit")), "entries", query],
+    queryKey: [...logKey(log), "entries", query],
     ...(log === null ? { refetchInterval: HUB_REFRESH_MS } : {}),
     page: (cursor, signal) => {
       const params = { query: { ...query, limit: PAGE, ...(cursor === undefined ? {} : { cursor }) } };

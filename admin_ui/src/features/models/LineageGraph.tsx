@@ -1,4 +1,4 @@
-import { Text } from "@mantine/core";
+import { Text, VisuallyHidden } from "@mantine/core";
 import { IconUpload } from "@tabler/icons-react";
 import { useMemo } from "react";
 import { Link } from "react-router";
@@ -6,7 +6,7 @@ import { Link } from "react-router";
 import { RUN_STATES } from "@/components/states";
 import classes from "@/features/models/LineageGraph.module.css";
 import type { PlacedNode } from "@/features/models/lineageLayout";
-import { NODE, place, roundsOf, tellNode } from "@/features/models/lineageLayout";
+import { NODE, place, roundsOf, tellParent } from "@/features/models/lineageLayout";
 import type { Lineage } from "@/features/models/models";
 import { formatMetric } from "@/format/sizes";
 import { formatDay } from "@/format/times";
@@ -38,7 +38,7 @@ export function LineageGraph({ slug, model, lineage }: Props) {
           </ol>
         </div>
       </div>
-      {lineage.more === true && (
+      {lineage.more && (
         <Text size="xs" c="dimmed" mt={6}>
           There are older runs than these.
         </Text>
@@ -55,7 +55,7 @@ function Node({ slug, model, placed }: { slug: string; model: string; placed: Pl
       : `/f/${slug}/runs/${node.run_id}`;
   const look = node.state === null ? null : RUN_STATES[node.state];
   return (
-    <Link to={to} className={classes.node} data-base={node.run_id === null || undefined} aria-label={tellNode(placed)}>
+    <Link to={to} className={classes.node} data-base={node.run_id === null || undefined}>
       <span className={classes.name}>
         {look === null ? (
           <IconUpload size={13} aria-hidden />
@@ -74,6 +74,7 @@ function Node({ slug, model, placed }: { slug: string; model: string; placed: Pl
         ]
           .filter((one) => one !== null)
           .join(" · ")}
+        <VisuallyHidden>{tellParent(placed)}</VisuallyHidden>
       </span>
     </Link>
   );

@@ -43,7 +43,7 @@ export function UploadModal({ slug, model, close }: Props) {
         await createModel(slug, { name, description });
         created.current = name;
       }
-      const parent = model === undefined ? null : (await client.fetchQuery(modelQuery(slug, name))).latest_checkpoint_id;
+      const parent = model === undefined ? null : (await client.query({ ...modelQuery(slug, name), staleTime: 0 })).latest_checkpoint_id;
       return uploadCheckpoint(slug, name, file, parent, setProgress, controller.signal);
     },
     quiet: true,

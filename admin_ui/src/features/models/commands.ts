@@ -11,7 +11,7 @@ export function uploadCommand(federation: string, model: string): string {
 }
 
 export function downloadCommand(federation: string, checkpoint: Checkpoint): string {
-  return `hansa checkpoint download ${checkpoint.id} --federation ${federation} -o ${fileName(checkpoint)}`;
+  return [`hansa checkpoint download ${checkpoint.id}`, `--federation ${federation} -o ${fileName(checkpoint)}`].join(" \\\n  ");
 }
 
 /** Python that reads the file's tensors: a dict of numpy arrays by name. */
@@ -20,7 +20,8 @@ export function loadCode(checkpoint: Checkpoint): string {
     "from pathlib import Path",
     "from hansa_core.tensors import view_tensors",
     "",
-    `tensors = view_tensors(memoryview(Path("${fileName(checkpoint)}").read_bytes()))`,
+    `file = Path("${fileName(checkpoint)}").read_bytes()`,
+    "tensors = view_tensors(memoryview(file))",
   ].join("\n");
 }
 
@@ -30,5 +31,6 @@ export function torchCode(): string {
 }
 
 export function digestCommand(checkpoint: Checkpoint): string {
-  return `echo "${checkpoint.digest}  ${fileName(checkpoint)}" | sha256sum --check`;
+  return `echo "${checkpoint.digest}  ${fileName(checkpoint)}" \\
+  | sha256sum --check`;
 }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { place, roundsOf, tellNode } from "@/features/models/lineageLayout";
+import { place, roundsOf, tellParent } from "@/features/models/lineageLayout";
 import type { LineageRun } from "@/features/models/models";
 
 function base(id: string, more: Partial<LineageRun> = {}): LineageRun {
@@ -84,11 +84,8 @@ describe("a lineage", () => {
 
   it("is told in words", () => {
     const { nodes } = place([base("b"), run("one", { checkpoint: "b" }), run("two", { run: "one", round: 6 })]);
-    expect(nodes.map(tellNode)).toEqual([
-      "Uploaded base",
-      "Run one, completed, rounds 1 to 12, from an uploaded base",
-      "Run two, completed, rounds 1 to 12, from run one, round 6",
-    ]);
+    expect(nodes.map(tellParent)).toEqual(["a beginning", "goes on from an uploaded base", "goes on from run one"]);
+    expect(roundsOf(run("x", {}))).toBe("rounds 1 to 12");
     expect(roundsOf(base("x", { checkpoints: 0 }))).toBe("no checkpoint yet");
   });
 });

@@ -86,14 +86,10 @@ function edge(from: PlacedNode, to: PlacedNode): string {
   return `M${x1} ${y1}H${middle - radius}Q${middle} ${y1} ${middle} ${y1 + radius}V${y2 - radius}Q${middle} ${y2} ${middle + radius} ${y2}H${x2}`;
 }
 
-/** Returns a node in words: what it is, and what it comes from. */
-export function tellNode({ node, parent }: PlacedNode): string {
-  const from =
-    parent === null
-      ? ""
-      : `, from ${parent.node.run_name === null ? "an uploaded base" : `run ${parent.node.run_name}`}${node.from_round === null ? "" : `, round ${node.from_round}`}`;
-  if (node.run_id === null) return `Uploaded base${from}`;
-  return `Run ${node.run_name ?? ""}, ${node.state ?? ""}, ${roundsOf(node)}${from}`;
+/** Returns what a node comes from, for who does not see the lines. */
+export function tellParent({ parent }: PlacedNode): string {
+  if (parent === null) return "a beginning";
+  return `goes on from ${parent.node.run_name === null ? "an uploaded base" : `run ${parent.node.run_name}`}`;
 }
 
 /** Returns "rounds 1 to 12", "no round yet". */

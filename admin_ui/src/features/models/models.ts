@@ -67,13 +67,13 @@ export function lineageQuery(federation: string, model: string) {
 export function cardQuery(federation: string, checkpointId: string) {
   return queryOptions({
     queryKey: [...keys.domain(federation, "models"), "card", checkpointId],
-    queryFn: ({ signal }) =>
-      unwrap(
-        api.GET("/v1/federations/{federation}/checkpoints/{checkpoint_id}/card", {
-          params: { path: { federation, checkpoint_id: checkpointId } },
-          signal,
-        }),
-      ),
+    queryFn: async ({ signal }) => {
+      const params = { path: { federation, checkpoint_id: checkpointId } };
+      const card = await unwrap(
+        api.GET("/v1/federations/{federation}/checkpoints/{checkpoint_id}/card", { params, signal }),
+      );
+      return card as ModelCard; // JSON: another format was not asked for
+    },
   });
 }
 

@@ -62,7 +62,7 @@ export function VerifyPanel({ slug, run, receipts }: Props) {
           />
           <Textarea
             label="The sites' keys"
-            description="NAME=FINGERPRINT, one a line, as `hansa site status` shows it."
+            description="NAME=FINGERPRINT, one a line, as hansa site status shows it."
             placeholder="oslo=xxxx-xxxx-xxxx-xxxx-xxxx-xxxx-xxxx-xxxx"
             value={siteText}
             onChange={(event) => setSiteText(event.currentTarget.value)}
@@ -93,7 +93,7 @@ export function VerifyPanel({ slug, run, receipts }: Props) {
         )}
         <div aria-live="polite">
           {verify.isError && <Problem error={verify.error} retry={() => verify.mutate()} />}
-          {verify.isSuccess && !verify.isPending && (
+          {verify.isSuccess && (
             <VerifyReport slug={slug} run={run} report={verify.data.report} trust={verify.data.trust} newer={receipts - verify.data.report.receipts} />
           )}
         </div>

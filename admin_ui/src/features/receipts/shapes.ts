@@ -2,6 +2,7 @@
 
 export type Read<T> = (value: unknown, path: string) => T;
 type Fields = Record<string, Read<unknown>>;
+type Left<L extends Fields> = { [Name in keyof L]: readonly [read: L[Name], empty: ReturnType<L[Name]>] };
 type Of<F extends Fields> = { [Name in keyof F]: ReturnType<F[Name]> };
 
 export class ShapeError extends Error {}
@@ -50,20 +51,19 @@ export function record<T>(read: Read<T>): Read<Record<string, T>> {
 }
 
 /** Fields that must all be there; `left` are left out where they are empty. No other is allowed. */
-export function exactly<F extends Fields, L extends Fields = Record<never, never>>(
-  fields: F,
-  left: { [Name in keyof L]: readonly [read: L[Name], empty: ReturnType<L[Name]>] } = {} as never,
-): Read<Of<F> & Of<L>> {
+export function exactly<F extends Fields>(fields: F): Read<Of<F>>;
+export function exactly<F extends Fields, L extends Fields>(fields: F, left: Left<L>): Read<Of<F> & Of<L>>;
+export function exactly(fields: Fields, left: Left<Fields> = {}): Read<unknown> {
   return (value, path) => {
     const found = object(value, path);
     const strange = Object.keys(found).find((name) => !(name in fields) && !(name in left));
     if (strange !== undefined) throw new ShapeError(`${joined(path, strange)}: an unknown field`);
     const read: Record<string, unknown> = {};
     for (const [name, reader] of Object.entries(fields)) read[name] = reader(found[name], joined(path, name));
-    for (const [name, [reader, empty]] of Object.entries<readonly [Read<unknown>, unknown]>(left)) {
+    for (const [name, [reader, empty]] of Object.entries(left)) {
       read[name] = name in found ? reader(found[name], joined(path, name)) : empty;
     }
-    return read as Of<F> & Of<L>;
+    return read;
   };
 }
 

@@ -15,6 +15,7 @@ import { curvesQuery } from "@/features/runs/runs";
 import { plural } from "@/format/words";
 
 const MOST_LIT = 5; // sites
+const MOST_FAINT = 60; // a cloud of more lines says no more, and takes seconds to draw
 
 interface Props {
   slug: string;
@@ -64,6 +65,7 @@ export const CurvesPanel = memo(function CurvesPanel({ slug, run, selected, sele
             onChange={(values) => change("site", values)}
             maxValues={MOST_LIT}
             searchable
+            limit={50}
             clearable
             size="xs"
             miw={190}
@@ -131,11 +133,13 @@ function MetricChart({ curve, run, lit, height, selected, select }: MetricProps)
   const isSecure = run.plan.secure != null;
   const names = useMemo(() => lit.split("\n").filter(Boolean), [lit]);
   const series = useMemo(() => seriesOf(curve, names, isSecure), [curve, names, isSecure]);
+  const drawn = series.filter((one) => one.faint).length;
+  const others = curve.sites.length - (series.length - 1 - drawn);
   return (
     <CurveChart
       label={`${curveName(curve)} by round`}
       series={series}
-      faintLabel={plural(series.filter((one) => one.faint).length, "site")}
+      faintLabel={drawn < others ? `${drawn} of ${others} sites` : plural(drawn, "site")}
       height={height}
       mark={selected}
       onPick={select}
@@ -166,10 +170,15 @@ function seriesOf(curve: MetricCurve, lit: readonly string[], isSecure: boolean)
         values: site.values,
         colour: LIT_COLOURS[index % LIT_COLOURS.length] ?? "orange.6",
       })),
-    ...curve.sites
-      .filter((site) => !lit.includes(site.site_name))
+    ...sample(curve.sites.filter((site) => !lit.includes(site.site_name)))
       .map((site) => ({ name: site.site_name, rounds, values: site.values, faint: true })),
   ];
+}
+
+/** Returns at most MOST_FAINT of the sites, evenly from all of them. */
+function sample<Item>(sites: readonly Item[]): Item[] {
+  const step = Math.max(1, sites.length / MOST_FAINT);
+  return sites.filter((_, index) => Math.floor(index / step) !== Math.floor((index - 1) / step));
 }
 
 const LIT_COLOURS = ["orange.6", "violet.5", "pink.6", "blue.5", "lime.7"] as const;

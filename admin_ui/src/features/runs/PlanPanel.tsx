@@ -103,14 +103,14 @@ function Lineage({ slug, run }: Props) {
             run.parent_run_id == null ? (
               "no other run"
             ) : (
-              <Anchor key="parent" component={Link} to={`/f/${slug}/runs/${run.parent_run_id}`}>
+              <Anchor key="parent" inherit component={Link} to={`/f/${slug}/runs/${run.parent_run_id}`}>
                 {parent.data?.name ?? "another run"}
               </Anchor>
             ),
           ],
           [
             "Began from",
-            <Anchor key="base" component={Link} to={`${model}/checkpoints/${run.base_checkpoint_id}`}>
+            <Anchor key="base" inherit component={Link} to={`${model}/checkpoints/${run.base_checkpoint_id}`}>
               its base checkpoint
             </Anchor>,
           ],
@@ -119,7 +119,7 @@ function Lineage({ slug, run }: Props) {
             run.latest_checkpoint_id === run.base_checkpoint_id ? (
               "no checkpoint of its own yet"
             ) : (
-              <Anchor key="latest" component={Link} to={`${model}/checkpoints/${run.latest_checkpoint_id}`}>
+              <Anchor key="latest" inherit component={Link} to={`${model}/checkpoints/${run.latest_checkpoint_id}`}>
                 {`the checkpoint of round ${run.rounds_completed}`}
               </Anchor>
             ),

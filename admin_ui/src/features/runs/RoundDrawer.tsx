@@ -107,7 +107,7 @@ function Detail({ slug, run, round, tries }: { slug: string; run: Run; round: Ro
           ["Updates received", <Bytes key="bytes" value={round.counts?.bytes_up} />],
           [
             "Trained on",
-            <Anchor key="base" component={Link} to={`${model}/checkpoints/${round.base_checkpoint_id}`}>
+            <Anchor key="base" inherit component={Link} to={`${model}/checkpoints/${round.base_checkpoint_id}`}>
               the checkpoint before
             </Anchor>,
           ],
@@ -116,7 +116,7 @@ function Detail({ slug, run, round, tries }: { slug: string; run: Run; round: Ro
             round.checkpoint_id === null ? (
               "no checkpoint"
             ) : (
-              <Anchor key="made" component={Link} to={`${model}/checkpoints/${round.checkpoint_id}`}>
+              <Anchor key="made" inherit component={Link} to={`${model}/checkpoints/${round.checkpoint_id}`}>
                 this checkpoint
               </Anchor>
             ),
@@ -124,7 +124,7 @@ function Detail({ slug, run, round, tries }: { slug: string; run: Run; round: Ro
           ["Round id", <Digest key="id" value={round.id} name="round's id" characters={13} />],
           [
             "Receipt",
-            <Anchor key="receipt" component={Link} to={`/f/${slug}/runs/${run.id}/receipts?round=${round.number}`}>
+            <Anchor key="receipt" inherit component={Link} to={`/f/${slug}/runs/${run.id}/receipts?round=${round.number}`}>
               all receipts of the run
             </Anchor>,
           ],

@@ -35,7 +35,7 @@ export function RoundPanel({ slug, run, round }: Props) {
           <Stack gap="sm">
             <RoundHead round={detail} />
             {detail.secure != null && <SecureSteps round={detail} secure={detail.secure} />}
-            <ScrollArea.Autosize mah={430} type="auto" viewportProps={{ tabIndex: 0, "aria-label": "Sites in the round", role: "region" }}>
+            <ScrollArea.Autosize mah={430} type="auto" offsetScrollbars viewportProps={{ tabIndex: 0, "aria-label": "Sites in the round", role: "region" }}>
               <PartList slug={slug} round={detail} />
             </ScrollArea.Autosize>
           </Stack>

@@ -18,7 +18,7 @@ import { formatSeconds } from "@/format/times";
 
 const HEIGHT = 54; // px
 const LEAST_WIDTH = 2.5; // px of a bar with its gap
-const MOST_WIDTH = 24;
+const MOST_WIDTH = 56;
 
 interface Props {
   rounds: readonly Round[]; // newest first
@@ -37,7 +37,9 @@ export function RoundStrip({ rounds, selected, planned, select }: Props) {
   const all = useMemo(() => bars(rounds, each, now), [rounds, each, now]);
   const [active, setActive] = useState<number | null>(null);
   const shown = active === null ? undefined : all[Math.min(active, all.length - 1)];
-  const places = Math.max(all.length, Math.ceil(count / each));
+  // Older rounds that are not there yet have their places as well.
+  const absent = Math.floor(((rounds.at(-1)?.number ?? 1) - 1) / each);
+  const places = Math.max(absent + all.length, Math.ceil(count / each));
   const step = places === 0 ? 0 : width / places;
   const chosen = all.findIndex((bar) => holds(bar, selected));
 
@@ -74,7 +76,7 @@ export function RoundStrip({ rounds, selected, planned, select }: Props) {
             aria-label={barSays(bar)}
             className={classes.slot}
             data-active={bar === shown || undefined}
-            style={{ insetInlineStart: index * step, width: step }}
+            style={{ insetInlineStart: (absent + index) * step, width: step }}
             onPointerEnter={() => setActive(index)}
             onClick={() => select(bar.round.number)}
           >
@@ -88,11 +90,15 @@ export function RoundStrip({ rounds, selected, planned, select }: Props) {
                 ...(bar.outcome === "partly" ? { "--missing": `${Math.max(14, 100 * bar.missing)}%` } : {}),
               }}
             />
-            <div className={classes.mark} data-outcome={bar.outcome} />
+            <div
+              className={classes.mark}
+              data-outcome={bar.outcome}
+              style={{ insetInline: Math.max(0, (step - MOST_WIDTH) / 2) }}
+            />
           </div>
         ))}
-        {places > all.length && (
-          <div className={classes.coming} style={{ insetInlineStart: all.length * step, width: (places - all.length) * step }} />
+        {places > absent + all.length && (
+          <div className={classes.coming} style={{ insetInlineStart: (absent + all.length) * step, insetInlineEnd: 0 }} />
         )}
       </div>
       <Group justify="space-between" gap="md" mt={6}>

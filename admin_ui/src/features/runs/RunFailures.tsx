@@ -28,7 +28,7 @@ export function RunFailures({ slug, run, rounds, hrefOf }: Props) {
   return (
     <Text size="sm" c="dimmed">
       Parts failed in {plural(failing.length, "round")} of {rounds.length}, last in{" "}
-      <Anchor component={Link} to={hrefOf(newest.number)} preventScrollReset inherit>
+      <Anchor component={Link} to={hrefOf(newest.number)} preventScrollReset inherit underline="always">
         {roundName(newest).toLowerCase()}
       </Anchor>
       .
@@ -43,7 +43,7 @@ function Told({ slug, run, round, hrefOf }: { slug: string; run: Run; round: Rou
     return (
       <Text size="sm">
         {plural(round.counts?.failed ?? 0, "site")} failed in{" "}
-        <Anchor component={Link} to={hrefOf(round.number)} preventScrollReset inherit>
+        <Anchor component={Link} to={hrefOf(round.number)} preventScrollReset inherit underline="always">
           {roundName(round).toLowerCase()}
         </Anchor>
         .

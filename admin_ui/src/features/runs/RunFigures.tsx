@@ -8,7 +8,6 @@ import { activeSeconds, openRound, roundSeconds } from "@/features/runs/rounds";
 import { curvesQuery } from "@/features/runs/runs";
 import { formatBytes, formatCount, formatMetric } from "@/format/sizes";
 import { formatSeconds } from "@/format/times";
-import { plural } from "@/format/words";
 
 interface Props {
   slug: string;
@@ -77,7 +76,6 @@ function problems(counts: NonNullable<Round["counts"]>): string {
   const told = [
     counts.failed > 0 ? `${counts.failed} failed` : "",
     counts.late > 0 ? `${counts.late} late` : "",
-    counts.excluded > 0 ? `${plural(counts.excluded, "site")} not asked` : "",
   ].filter(Boolean);
   return told.length === 0 ? "" : `, ${told.join(", ")}`;
 }

@@ -133,7 +133,7 @@ function About({ slug, run }: { slug: string; run: Run }) {
       )}
       <span>
         Trains{" "}
-        <Anchor component={Link} to={`/f/${slug}/models/${plan.model}`} inherit>
+        <Anchor component={Link} to={`/f/${slug}/models/${plan.model}`} inherit underline="always">
           {plan.model}
         </Anchor>{" "}
         by {plan.strategy.name}
@@ -151,7 +151,7 @@ function ForkedFrom({ slug, runId }: { slug: string; runId: string }) {
   return (
     <>
       , forked from{" "}
-      <Anchor component={Link} to={`/f/${slug}/runs/${runId}`} inherit>
+      <Anchor component={Link} to={`/f/${slug}/runs/${runId}`} inherit underline="always">
         {parent.data?.name ?? "another run"}
       </Anchor>
     </>

@@ -8,7 +8,7 @@ import { StateBadge } from "@/components/StateBadge";
 import { Ago, Bytes, Digest, Lasted } from "@/components/values";
 import classes from "@/features/runs/SitePart.module.css";
 import { Traceback } from "@/features/runs/Traceback";
-import { fractionOf, partLook, partSays } from "@/features/runs/parts";
+import { fractionOf, partLook } from "@/features/runs/parts";
 import { formatCount, formatMetric, formatShare } from "@/format/sizes";
 import { plural } from "@/format/words";
 
@@ -29,7 +29,6 @@ export function SitePart({ slug, task, opened = false }: Props) {
       <UnstyledButton
         className={classes.row}
         aria-expanded={isOpen}
-        aria-label={`${task.site_name}: ${partSays(task)}`}
         onClick={() => setOpen(!isOpen)}
       >
         <IconChevronRight size={14} className={classes.chevron} data-open={isOpen || undefined} aria-hidden />
@@ -66,9 +65,8 @@ function Note({ task }: { task: TaskView }) {
   if (task.state === "done") {
     return (
       <span className={classes.note}>
-        {task.num_examples !== null && `${formatCount(task.num_examples)} examples`}
-        {task.num_examples !== null && task.update_size !== null && " · "}
-        {task.update_size !== null && <Bytes value={task.update_size} />}
+        {/* A site of a secure run tells none: its update counts as one. */}
+        {task.num_examples !== null && task.num_examples > 1 && `${formatCount(task.num_examples)} examples`}
       </span>
     );
   }
@@ -101,6 +99,11 @@ function Details({ slug, task }: { slug: string; task: TaskView }) {
         )}
         {task.attempts > 1 && <Fact name="Claims">{plural(task.attempts, "claim")}, earlier leases ran out</Fact>}
         {task.num_examples !== null && <Fact name="Examples">{formatCount(task.num_examples)}</Fact>}
+        {task.update_size !== null && (
+          <Fact name="Size">
+            <Bytes value={task.update_size} />
+          </Fact>
+        )}
         {task.update_digest !== null && (
           <Fact name="Update">
             <Digest value={task.update_digest} />

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 
 import type { TaskView } from "@/api/types";
-import { failuresOf, fractionOf, ordered, partSays, someNames, tally } from "@/features/runs/parts";
+import { failuresOf, fractionOf, ordered, partLook, someNames, tally } from "@/features/runs/parts";
 import { secureSteps } from "@/features/runs/secure";
 
 function task(site: string, state: TaskView["state"], changes: Partial<TaskView> = {}): TaskView {
@@ -15,8 +15,9 @@ describe("a round's parts", () => {
   it("begin with what went wrong", () =>
     expect(ordered(tasks).map((one) => one.site_name)).toEqual(["rome", "bern", "site-9", "site-10", "oslo"]));
   it("say how far they are", () => {
-    expect(partSays(training)).toBe("training, 40 %");
-    expect(partSays(task("a", "claimed"))).toBe("has begun");
+    expect(partLook(training).label).toBe("training");
+    expect(fractionOf(training)).toBe(0.4);
+    expect(partLook(task("a", "claimed")).label).toBe("has begun");
     expect(fractionOf(task("a", "open"))).toBeNull();
     expect(fractionOf(task("a", "done"))).toBe(1);
   });

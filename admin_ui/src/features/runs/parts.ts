@@ -2,7 +2,6 @@
 import type { RoundDetail, TaskView } from "@/api/types";
 import type { StateLook } from "@/components/states";
 import { TASK_STATES } from "@/components/states";
-import { formatShare } from "@/format/sizes";
 
 type TaskState = TaskView["state"];
 
@@ -29,13 +28,6 @@ export function partLook(task: Pick<TaskView, "state" | "progress">): StateLook 
 export function fractionOf(task: Pick<TaskView, "state" | "progress">): number | null {
   if (task.state === "done") return 1;
   return task.state === "claimed" && task.progress !== null ? task.progress.fraction : null;
-}
-
-/** Returns "training, 40 %" for a screen reader. */
-export function partSays(task: TaskView): string {
-  const fraction = fractionOf(task);
-  const { label } = partLook(task);
-  return task.state === "claimed" && fraction !== null ? `${label}, ${formatShare(fraction)}` : label;
 }
 
 /** How many of a round's own sites (evaluators beside it left out) are in each state. */

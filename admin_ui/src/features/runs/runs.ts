@@ -4,7 +4,7 @@ import { queryOptions } from "@tanstack/react-query";
 
 import { api, unwrap } from "@/api/client";
 import { keys } from "@/api/keys";
-import type { Listing } from "@/api/paging";
+import type { Listing, Page } from "@/api/paging";
 import { PAGE } from "@/api/paging";
 import type { Round, Run, Schema } from "@/api/types";
 import { RUN_STATES, isLive, isOpen } from "@/components/states";
@@ -76,6 +76,7 @@ export function runQuery(federation: string, runId: string) {
 export interface RoundHistory {
   rounds: Round[];
   isWhole: boolean; // nothing older is on its way
+  older: string | undefined; // cursor of what is not there yet
 }
 
 /**
@@ -99,36 +100,49 @@ async function readRounds(
   runId: string,
   signal: AbortSignal,
 ): Promise<RoundHistory> {
-  const { rounds: known, isWhole } = client.getQueryData<RoundHistory>(queryKey) ?? { rounds: [], isWhole: false };
-  const closed = new Set(known.filter((round) => !isOpen(round.state)).map((round) => round.id));
-  let rounds: Round[] = [];
-  let cursor: string | undefined;
-  do {
-    const page = await unwrap(
+  const read = (limit: number, cursor: string | undefined) =>
+    unwrap(
       api.GET("/v1/federations/{federation}/runs/{run_id}/rounds", {
         params: {
           path: { federation, run_id: runId },
-          query: {
-            newest: true,
-            counts: true,
-            limit: isWhole ? NEWEST : rounds.length === 0 ? FIRST : PAGE,
-            ...(cursor === undefined ? {} : { cursor }),
-          },
+          query: { newest: true, counts: true, limit, ...(cursor === undefined ? {} : { cursor }) },
         },
         signal,
       }),
     );
-    rounds = [...rounds, ...page.items];
-    cursor = page.next_cursor ?? undefined;
+  const known = client.getQueryData<RoundHistory>(queryKey);
+  let history = await readNewest(read, known);
+  // An event may come before all is read: what is there is kept, and the next reading goes on from it.
+  while (!history.isWhole) {
+    client.setQueryData<RoundHistory>(queryKey, history);
+    const page = await read(PAGE, history.older);
+    history = withOlder(history.rounds, page);
+  }
+  return history;
+}
+
+type Read = (limit: number, cursor: string | undefined) => Promise<Page<Round>>;
+
+/** Returns what is known with all that is newer; of a run that is not known its first page. */
+async function readNewest(read: Read, known: RoundHistory | undefined): Promise<RoundHistory> {
+  const closed = new Set(known?.rounds.filter((round) => !isOpen(round.state)).map((round) => round.id));
+  let newer: Round[] = [];
+  let cursor: string | undefined;
+  do {
+    const page = await read(known === undefined ? FIRST : NEWEST, cursor);
+    if (known === undefined) return withOlder([], page);
+    newer = [...newer, ...page.items];
     const oldest = page.items.at(-1);
-    if (isWhole && oldest !== undefined && closed.has(oldest.id)) {
-      return { rounds: joinRounds(rounds, known), isWhole };
-    }
-    if (known.length === 0 && cursor !== undefined) {
-      client.setQueryData<RoundHistory>(queryKey, { rounds, isWhole: false });
-    }
-  } while (cursor !== undefined && rounds.length < MOST_ROUNDS);
-  return { rounds, isWhole: true };
+    if (oldest !== undefined && closed.has(oldest.id)) return { ...known, rounds: joinRounds(newer, known.rounds) };
+    cursor = page.next_cursor ?? undefined;
+  } while (cursor !== undefined);
+  return { rounds: newer, isWhole: true, older: undefined };
+}
+
+function withOlder(rounds: readonly Round[], page: Page<Round>): RoundHistory {
+  const all = [...rounds, ...page.items];
+  const older = page.next_cursor ?? undefined;
+  return { rounds: all, isWhole: older === undefined || all.length >= MOST_ROUNDS, older };
 }
 
 /** One round with every site's part; of a round that was held again the last try. */

@@ -55,6 +55,13 @@ export class Ledger {
   }
 }
 
+/** What a pass found, as it is shown. */
+export interface Found {
+  holds: ReadonlyMap<Check, number>;
+  wrong: readonly Finding[];
+  unchecked: readonly Finding[];
+}
+
 export interface CheckRow {
   check: Check;
   holds: number;
@@ -63,7 +70,7 @@ export interface CheckRow {
 }
 
 /** Returns the checks that found anything, with their counts. */
-export function rowsOf(ledger: Pick<Ledger, "holds" | "wrong" | "unchecked">): CheckRow[] {
+export function rowsOf(ledger: Found): CheckRow[] {
   const count = (findings: readonly Finding[], check: Check) => findings.filter((one) => one.check === check).length;
   return CHECK_NAMES.map((check) => ({
     check,

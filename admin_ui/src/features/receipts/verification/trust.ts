@@ -48,7 +48,7 @@ export function checkKeys(
     const wanted = trust.siteKeys.get(name);
     for (const key of keys) {
       if (wanted === undefined) {
-        ledger.skip("site key", `site ${name}`, "not known: paste what its operator reads from `hansa site status`");
+        ledger.skip("site key", `site ${name}`, "not known: paste what its operator reads from hansa site status");
       } else {
         const wrong = `updates are signed with ${key}, you gave ${[...wanted].join(", ")}`;
         ledger.settle("site key", `site ${name}`, wanted.has(key) ? [] : [wrong]);

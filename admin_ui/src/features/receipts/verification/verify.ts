@@ -3,21 +3,18 @@ import type { QueryClient } from "@tanstack/react-query";
 
 import { api, unwrap } from "@/api/client";
 import { UpdateReader, receiptsQuery } from "@/features/receipts/receipts";
-import type { Check, Finding } from "@/features/receipts/verification/ledger";
+import type { Found } from "@/features/receipts/verification/ledger";
 import type { Trust } from "@/features/receipts/verification/trust";
 import { ReceiptWalk } from "@/features/receipts/verification/walk";
 
 const BREATH_MS = 40; // of work before the page may draw again
 
-export interface Report {
+export interface Report extends Found {
   receipts: number;
   signatures: number; // of receipts and updates that were looked at
   head: string | null; // the last receipt's digest, which stands for all
   hubKeys: string[]; // that signed
   shownKey: string; // that the hub shows today
-  holds: ReadonlyMap<Check, number>;
-  wrong: readonly Finding[];
-  unchecked: readonly Finding[];
 }
 
 export interface Progress {
@@ -41,7 +38,7 @@ export async function verifyRun(
   const hub = await unwrap(api.GET("/v1/hub", { signal }));
   const receipts = receiptsQuery(federation, runId);
   await client.cancelQueries({ queryKey: receipts.queryKey }); // one that began before would come too early
-  const chain = await client.fetchQuery({ ...receipts, staleTime: 0 });
+  const chain = await client.query({ ...receipts, staleTime: 0 });
   const walk = new ReceiptWalk({ runId, runState: run.state, hubKey: hub.fingerprint });
   const updates = new UpdateReader(federation, runId, signal);
   let signatures = 0;

@@ -107,7 +107,7 @@ export class ReceiptWalk {
     } else if (this.before?.end == null) {
       this.ledger.skip("run's end", `after receipt ${this.count}`, `the run was ${runState} when this was read: it has no end yet`);
     }
-    if (this.count > 0) this.ledger.skip("stored file", "all files", "the browser reads none of them; `hansa verify` does");
+    if (this.count > 0) this.ledger.skip("stored file", "all files", "the browser reads none of them; hansa verify does");
     checkKeys(this.ledger, trust, this, this.about.hubKey);
   }
 
@@ -172,10 +172,10 @@ export class ReceiptWalk {
       this.ledger.fail("aggregate", subject, "a completed round without an aggregate");
     }
     if (account.secure !== null) {
-      this.ledger.skip("secure sum", subject, "adding up masked updates takes their files; `hansa verify` does");
+      this.ledger.skip("secure sum", subject, "adding up masked updates takes their files; hansa verify does");
     }
     if (account.aggregate !== null) {
-      this.ledger.skip("aggregate", subject, "recomputing it takes the stored updates; `hansa verify` does");
+      this.ledger.skip("aggregate", subject, "recomputing it takes the stored updates; hansa verify does");
     }
   }
 }
