@@ -13,7 +13,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from app.api import console, problems
+from app.api import console, problems, reference
 from app.api.grants import Grants
 from app.api.limits import BodyLimit
 from app.api.prefixes import PathPrefix
@@ -130,6 +130,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version="0.1.0",
         description=DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,  # FastAPI's own pages load their scripts from elsewhere
+        redoc_url=None,
         generate_unique_id_function=_operation_id,
     )
     app.state.settings = chosen
@@ -147,6 +149,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     console.install(app, chosen)
+    reference.install(app, chosen)
     return app
 
 

@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 _SIGNING_KEY = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")
 
 # What the hub's own paths begin with: a prefix of one of these names could be told from none.
-_OWN_PATHS = frozenset({"v1", "console", "docs", "redoc", "openapi.json", "healthz", "readyz"})
+_OWN_PATHS = frozenset({"v1", "console", "docs", "openapi.json", "healthz", "readyz"})
 _PATH_PREFIX = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")  # needs no escaping anywhere
 
 _CHECKOUT = Path(__file__).resolve().parents[1]

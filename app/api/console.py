@@ -62,7 +62,7 @@ _NOT_BUILT = """<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
-<title>The console is not built</title>
+<title>{title}</title>
 <style nonce="{nonce}">
 body {{ font: 1rem/1.6 system-ui, sans-serif; max-width: 36rem; margin: 4rem auto }}
 code {{ background: #8883; border-radius: .25rem; padding: .1rem .4rem }}
@@ -70,7 +70,7 @@ code {{ background: #8883; border-radius: .25rem; padding: .1rem .4rem }}
 </style>
 </head>
 <body>
-<h1>The console is not built</h1>
+<h1>{title}</h1>
 <p>The hub runs, and its API answers; only this web page is missing. Whoever runs the hub builds it
 in the checkout with</p>
 <p><code>make console</code></p>
@@ -89,6 +89,19 @@ def policy(nonce: str | None) -> str:
         "connect-src 'self'; font-src 'self'; object-src 'none'; base-uri 'self'; "
         "frame-ancestors 'none'; form-action 'self'"
     )
+
+
+def tell_how_to_build(title: str) -> Response:
+    """Return the page for what is missing from the build; `title` names it."""
+    nonce = secrets.token_urlsafe(16)
+    page = HTMLResponse(_NOT_BUILT.format(title=title, nonce=nonce), HTTPStatus.SERVICE_UNAVAILABLE)
+    return guarded(page, {"Cache-Control": "no-cache", "Content-Security-Policy": policy(nonce)})
+
+
+def guarded(response: Response, headers: Mapping[str, str]) -> Response:
+    """Return `response` with `headers`, and with those that every page of the hub has."""
+    response.headers.update({**SECURITY, **headers})
+    return response
 
 
 def install(app: FastAPI, settings: Settings) -> None:
@@ -140,23 +153,17 @@ class _Console:
             if gzip:
                 path, headers["Content-Encoding"] = packed, "gzip"
         kind = MEDIA_TYPES.get(Path(name).suffix, "application/octet-stream")
-        return _guarded(Response(path.read_bytes(), media_type=kind), headers)
+        return guarded(Response(path.read_bytes(), media_type=kind), headers)
 
     def _index(self) -> Response:
-        nonce = secrets.token_urlsafe(16)
-        headers = {"Cache-Control": "no-cache", "Content-Security-Policy": policy(nonce)}
         try:
             page = (self.folder / INDEX).read_text()
         except (FileNotFoundError, NotADirectoryError):
-            page = _NOT_BUILT.format(nonce=nonce)
-            return _guarded(HTMLResponse(page, HTTPStatus.SERVICE_UNAVAILABLE), headers)
+            return tell_how_to_build("The console is not built")
+        nonce = secrets.token_urlsafe(16)
         page = page.replace(BASE, self.base).replace(NONCE, nonce)
-        return _guarded(HTMLResponse(page), headers)
-
-
-def _guarded(response: Response, headers: Mapping[str, str]) -> Response:
-    response.headers.update({**SECURITY, **headers})
-    return response
+        headers = {"Cache-Control": "no-cache", "Content-Security-Policy": policy(nonce)}
+        return guarded(HTMLResponse(page), headers)
 
 
 def _takes_gzip(accepted: str) -> bool:

@@ -86,7 +86,10 @@ def aggregations(session: Session, *, now: datetime) -> list[Aggregation]:
 
 
 def undelivered(session: Session) -> Sequence[datetime]:
-    """Return, of each enabled channel that has events ahead of it, when the oldest happened."""
+    """Return, of each channel that works and has events ahead of it, when the oldest happened.
+
+    One that fails waits for its next try, and has an alert of its own.
+    """
     oldest = (
         select(Event.at)
         .where(Event.federation_id == Channel.federation_id, Event.id > Channel.cursor)
@@ -94,5 +97,7 @@ def undelivered(session: Session) -> Sequence[datetime]:
         .limit(1)
         .scalar_subquery()
     )
-    query = select(oldest).where(Channel.enabled, oldest.is_not(None))
+    query = select(oldest).where(
+        Channel.enabled, Channel.failing_since.is_(None), oldest.is_not(None)
+    )
     return session.scalars(query).all()

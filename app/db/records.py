@@ -21,6 +21,7 @@ class Counts:
     bytes_up: int = 0  # updates with their parts
     rounds: int = 0  # of a site: completed training rounds that its update counted in
     last_done_at: datetime | None = None
+    excluded: int = 0  # of a round: sites that were not asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,15 @@ def of_rounds(session: Session, round_ids: Sequence[UUID]) -> dict[UUID, Counts]
     updates = select(Update.id, Update.round_id, Update.federation_id, Update.digest)
     counting = updates.where(Update.round_id.in_(round_ids))
     moved = _bytes_up(session, counting.subquery())
+    lengths = select(Round.id, func.jsonb_array_length(Round.excluded))
+    excluded = dict(session.execute(lengths.where(Round.id.in_(round_ids))).tuples().all())
     return {
-        round_id: Counts(states.get(round_id, {}), moved.get(round_id, 0)) for round_id in round_ids
+        round_id: Counts(
+            states.get(round_id, {}),
+            bytes_up=moved.get(round_id, 0),
+            excluded=excluded.get(round_id, 0),
+        )
+        for round_id in round_ids
     }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, exists, func, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from app.db.models import Round, Run, Site, Task, Update
 from hansa_core.states import RoundKind, RoundState, RunState, SiteState, TaskState
@@ -26,6 +26,9 @@ OPEN_ROUNDS = (
 )
 WAITING_FOR_DUTIES = (RoundState.SETUP, RoundState.SIGNING, RoundState.OPENING)
 UNFINISHED = (TaskState.OPEN, TaskState.CLAIMED)
+
+# Of a thousand sites, far more than all the rest of a round.
+_WITHOUT_EXCLUDED = defer(Round.excluded, raiseload=True)
 
 
 def lock_run(session: Session, run_id: UUID) -> Run | None:
@@ -204,8 +207,11 @@ def has_evaluation_round(session: Session, run_id: UUID) -> bool:
 def list_rounds(
     session: Session, run_id: UUID, *, after: UUID | None, limit: int
 ) -> Sequence[Round]:
-    """Return the run's rounds that came later than `after`, in the order they were opened."""
-    query = select(Round).where(Round.run_id == run_id)
+    """Return the run's rounds that came later than `after`, in the order they were opened.
+
+    Without who was excluded.
+    """
+    query = select(Round).where(Round.run_id == run_id).options(_WITHOUT_EXCLUDED)
     if after is not None:
         query = query.where(Round.id > after)
     return session.scalars(query.order_by(Round.id).limit(limit)).all()
@@ -214,8 +220,11 @@ def list_rounds(
 def newest_rounds(
     session: Session, run_id: UUID, *, before: UUID | None, limit: int
 ) -> Sequence[Round]:
-    """Return the run's rounds that came earlier than `before`, the newest first."""
-    query = select(Round).where(Round.run_id == run_id)
+    """Return the run's rounds that came earlier than `before`, the newest first.
+
+    Without who was excluded.
+    """
+    query = select(Round).where(Round.run_id == run_id).options(_WITHOUT_EXCLUDED)
     if before is not None:
         query = query.where(Round.id < before)
     return session.scalars(query.order_by(Round.id.desc()).limit(limit)).all()

@@ -6,7 +6,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from app.domain.errors import FieldProblem, InvalidRequestError
-from hansa_core.plans import TOLD_BY_NAME, RunPlan, parse_plan, problems_of
+from hansa_core.plan_problems import TOLD_BY_NAME
+from hansa_core.plans import RunPlan, parse_plan, problems_of
 
 
 def changed_plan(document: Mapping[str, Any], changes: Mapping[str, Any]) -> RunPlan:

@@ -1,6 +1,8 @@
 """Metric curves of runs, with no more points than are drawn."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from math import isfinite
 from typing import NamedTuple
@@ -24,6 +26,14 @@ class _Curve(NamedTuple):
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class SitesWanted:
+    """Which sites' own numbers are wanted of a run."""
+
+    most: int  # those with the most numbers
+    always: frozenset[UUID]  # and these, however few they have
+
+
 _Points = dict[int, tuple[float, int]]  # by round: a mean, and the examples it rests on
 
 
@@ -35,7 +45,7 @@ def read(
     kind: str | None,
     names: Sequence[str],
     points: int,
-    with_sites: bool,
+    sites: SitesWanted | None,
 ) -> wire.CurveSet:
     """Return the curves of runs, each thinned out to at most `points` rounds.
 
@@ -53,19 +63,18 @@ def read(
     drawn = {
         curve: _thinned(means, points) for curve, means in sorted(_means(tx, wanted, runs).items())
     }
-    at_sites: Mapping[_Curve, Sequence[wire.SiteCurve]] = {}
-    if with_sites:
-        at_sites = _series(tx, wanted, drawn)
+    at_sites = _Series({}, {}) if sites is None else _series(tx, wanted, drawn, sites)
     return wire.CurveSet(
         runs=[
             wire.RunCurves(
                 run_id=run_id,
                 run_name=runs[run_id].name,
                 curves=[
-                    _curve_view(curve, means, at_sites.get(curve, ()))
+                    _curve_view(curve, means, at_sites.curves.get(curve, ()))
                     for curve, means in drawn.items()
                     if curve.run_id == run_id
                 ],
+                reporting=at_sites.reporting.get(run_id, []),
             )
             for run_id in dict.fromkeys(run_ids)
         ]
@@ -105,10 +114,17 @@ def _thinned(means: _Points, points: int) -> _Points:
     return {numbers[index]: means[numbers[index]] for index in kept}
 
 
+class _Series(NamedTuple):
+    """What sites reported of their own."""
+
+    curves: dict[_Curve, list[wire.SiteCurve]]
+    reporting: dict[UUID, list[wire.ReportingSite]]  # by run
+
+
 def _series(
-    tx: Tx, wanted: rows.Wanted, drawn: Mapping[_Curve, _Points]
-) -> dict[_Curve, list[wire.SiteCurve]]:
-    """Return, by the site's name, what every site reported in the rounds that are drawn."""
+    tx: Tx, wanted: rows.Wanted, drawn: Mapping[_Curve, _Points], sites: SitesWanted
+) -> _Series:
+    """Return, by the site's name, what sites reported in the rounds that are drawn."""
     numbers: dict[UUID, set[int]] = {}
     for curve, means in drawn.items():
         numbers.setdefault(curve.run_id, set()).update(means)
@@ -116,8 +132,11 @@ def _series(
         tx.session, wanted, {run_id: sorted(some) for run_id, some in numbers.items()}
     )
     names = rows.site_names(tx.session, {it.site_id for it in found})
+    shown = _shown(found, names, sites)
     series: dict[_Curve, list[wire.SiteCurve]] = {}
     for it in sorted(found, key=lambda some: names[some.site_id]):
+        if it.site_id not in shown[it.run_id]:
+            continue
         curve = _Curve(it.run_id, it.kind, it.name)
         values = dict(zip(it.rounds, it.values, strict=True))
         aligned = [_finite(values.get(number)) for number in drawn.get(curve, ())]
@@ -125,7 +144,31 @@ def _series(
             series.setdefault(curve, []).append(
                 wire.SiteCurve(site_id=it.site_id, site_name=names[it.site_id], values=aligned)
             )
-    return series
+    reporting = {
+        run_id: [
+            wire.ReportingSite(site_id=site_id, site_name=names[site_id])
+            for site_id in sorted(
+                {it.site_id for it in found if it.run_id == run_id}, key=names.__getitem__
+            )
+        ]
+        for run_id in shown
+    }
+    return _Series(series, reporting)
+
+
+def _shown(
+    found: Sequence[rows.SiteSeries], names: Mapping[UUID, str], sites: SitesWanted
+) -> dict[UUID, frozenset[UUID]]:
+    """Return, by run, the sites whose curves are told."""
+    counts: dict[UUID, Counter[UUID]] = {}
+    for it in found:
+        counts.setdefault(it.run_id, Counter())[it.site_id] += len(it.rounds)
+    return {
+        run_id: sites.always.union(
+            sorted(of_sites, key=lambda some: (-of_sites[some], names[some]))[: sites.most]
+        )
+        for run_id, of_sites in counts.items()
+    }
 
 
 def _curve_view(curve: _Curve, means: _Points, sites: Sequence[wire.SiteCurve]) -> wire.MetricCurve:

@@ -22,7 +22,7 @@ def of_rounds(tx: Tx, found: Sequence[Round]) -> dict[UUID, wire.RoundCounts]:
             failed=counted[row.id].states.get(TaskState.FAILED, 0),
             late=counted[row.id].states.get(TaskState.LATE, 0),
             cancelled=counted[row.id].states.get(TaskState.CANCELLED, 0),
-            excluded=len(row.excluded),
+            excluded=counted[row.id].excluded,
             bytes_up=counted[row.id].bytes_up,
         )
         for row in found

@@ -102,6 +102,14 @@ def console(settings: Settings, tmp_path: Path) -> Generator[str]:
 
 
 @pytest.fixture
+def reference(settings: Settings) -> Generator[str]:
+    """The address of the API's own page, out of the checkout's build."""
+    changes = {"public_url": f"http://127.0.0.1{PREFIX}"}
+    with hub_on_a_socket(settings.model_copy(update=changes)) as hub:
+        yield f"{hub}{PREFIX}/docs"
+
+
+@pytest.fixture
 def elsewhere(tmp_path: Path) -> Generator[str]:
     """A page of somebody else on another port: the same site, as far as cookies go."""
     folder = tmp_path / "elsewhere"
@@ -174,3 +182,23 @@ def test_nobody_puts_the_console_into_a_frame(page: Page, console: str, elsewher
     )
     (frame,) = page.frames[1:]
     assert frame.url.startswith("chrome-error:")
+
+
+def test_the_apis_page_shows_the_api_and_asks_this_hub_alone(page: Page, reference: str) -> None:
+    told: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: told.append(message.text))
+    page.on("pageerror", lambda error: told.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    answer = page.goto(reference)
+    assert answer is not None
+    assert answer.status == 200, "the console is not built: make console"
+    health = page.locator(".opblock", has_text="/healthz").first
+    health.get_by_role("button").first.click()
+    health.get_by_role("button", name="Try it out").click()
+    health.get_by_role("button", name="Execute").click()
+    health.locator(".live-responses-table .response").get_by_text("200").wait_for()
+    here = reference.removesuffix("/docs")
+    assert f"{here}/healthz" in asked
+    assert all(url.startswith((f"{here}/", "data:")) for url in asked)
+    assert told == []

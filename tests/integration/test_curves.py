@@ -133,3 +133,25 @@ def test_runs_of_others_are_not_there(
     problem = federation.get("/curves", run=[str(own.id)] * 21, points=1, expect=422)
     assert {field["path"] for field in problem["errors"]} == {"query.run", "query.points"}
     federation.get("/curves", expect=422)
+
+
+def test_of_more_sites_than_are_asked_for_those_with_the_most_numbers_are_told(
+    federation: Federation,
+) -> None:
+    sites = sites_online(federation, "bergen", "oslo", "tromso")
+    a_model(federation)
+    run = a_run(federation)
+    for number in (1, 2, 3):
+        of_round = [
+            point(run.id, number, float(index), site.id)
+            for index, site in enumerate(sites)
+            if index == 2 or number > 1  # tromso in all three rounds, the others in two
+        ]
+        record(federation, run.id, [*of_round, point(run.id, number, 0.5)])
+    (drawn,) = curves(federation, run.id, sites=True, most_sites=1)
+    assert [it.site_name for it in drawn.curves[0].sites] == ["tromso"]
+    assert [it.site_name for it in drawn.reporting] == ["bergen", "oslo", "tromso"]
+    (pinned,) = curves(federation, run.id, sites=True, most_sites=1, site=str(sites[1].id))
+    assert [it.site_name for it in pinned.curves[0].sites] == ["oslo", "tromso"]
+    (without,) = curves(federation, run.id)
+    assert without.reporting == []

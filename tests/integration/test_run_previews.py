@@ -1,5 +1,7 @@
 """A preview says what the run then does, and stores nothing."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from app.services.transactions import Transactions
 from app.settings import Settings
 from hansa_core import wire
 from hansa_core.states import RoundKind, RunState
+from tests.e2e.processes import Cli
 from tests.factories import (
     Federation,
     a_federation,
@@ -20,6 +23,8 @@ from tests.factories import (
     sites_online,
     work_off,
 )
+from tests.identities import PASSWORD
+from tests.serving import hub_on_a_socket
 from tests.tensors import a_delta
 
 NAMES = ("bergen", "espoo", "oslo", "turku", "umea")
@@ -157,6 +162,37 @@ def test_nothing_is_stored_and_a_draft_of_the_plan_can_follow(federation: Federa
         "a round needs the answers of all 2 sites: if a site fails or is late the round fails, "
         "and the run fails with it"
     ]
+
+
+def test_the_command_shows_what_the_hub_says(
+    federation: Federation, settings: Settings, tmp_path: Path
+) -> None:
+    sites_online(federation, "oslo", "turku")
+    an_active_site(federation, "away")
+    told = preview(federation)
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps(a_plan()))
+    hansa = Cli(tmp_path / "config.json", env={"HANSA_FEDERATION": federation.slug})
+    with hub_on_a_socket(settings) as hub:
+        hansa("login", hub, "--email", federation.owner.email, "--password-stdin", stdin=PASSWORD)
+        shown = hansa("run", "preview", str(plan)).stdout
+        as_json = hansa("run", "preview", str(plan), "--json").stdout
+        newest = ("--checkpoint", str(told.checkpoint.id))
+        based = hansa("run", "preview", str(plan), *newest, "--json").stdout
+        nowhere = "00000000-0000-7000-8000-000000000000"
+        refused = hansa("run", "preview", str(plan), "--checkpoint", nowhere, expect=1).stderr
+    assert wire.RunPreview.model_validate_json(as_json) == told
+    assert wire.RunPreview.model_validate_json(based) == told
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    assert f"plan {told.plan_digest}" in lines
+    assert "asked 2" in lines
+    assert "of these by name oslo, turku" in lines
+    assert "a round takes not known" in lines
+    (excluded,) = told.excluded
+    assert f"away {excluded.reason}" in lines
+    assert f"warning: {told.warnings[0]}" in lines
+    assert "checkpoint_id" in refused
+    assert federation.get("/runs")["items"] == []
 
 
 def test_the_schema_is_served_to_people_and_is_cached(federation: Federation) -> None:

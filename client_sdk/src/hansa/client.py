@@ -13,24 +13,18 @@ are consumed; a downloaded file exists only with the digest it should have.
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 from uuid import UUID
 
-from pydantic import BaseModel, JsonValue, SecretStr
+from pydantic import JsonValue, SecretStr
 
 from hansa.audits import AuditLog
 from hansa.calls import Calls, within
+from hansa.checkpoints import fetch_checkpoint, send_checkpoint
 from hansa.events import EventLog
 from hansa.notices import Notices
 from hansa.receipts import ReceiptLog
-from hansa.transfers import (
-    OnBytes,
-    TransferOptions,
-    UploadRoute,
-    digest_file,
-    download_file,
-    send_file,
-)
+from hansa.transfers import OnBytes, TransferOptions
 from hansa.transport import FixedToken, RetryPolicy, Transport
 from hansa_core import wire
 from hansa_core.plans import RunPlan
@@ -38,9 +32,6 @@ from hansa_core.states import Role, RunState, Scope, SiteState
 
 ENDED = frozenset({RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED})
 ENDINGS = frozenset(f"run.{state}" for state in ENDED)  # the kinds of a run's last event
-
-ItemT = TypeVar("ItemT", bound=BaseModel)
-AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
 
 class HansaClient:
@@ -248,13 +239,8 @@ class HansaClient:
         on_bytes: OnBytes | None = None,
     ) -> wire.Checkpoint:
         """Store a safetensors file as the model's newest checkpoint. Raises OSError too."""
-        digest, size = digest_file(source)
-        route = UploadRoute(
-            whole=within(federation, "artifacts", digest),
-            chunks=within(federation, "uploads", digest),
-        )
-        send_file(
-            self._transport, route, source, size=size, options=self._transfers, on_bytes=on_bytes
+        digest = send_checkpoint(
+            self._transport, federation, source, options=self._transfers, on_bytes=on_bytes
         )
         message = wire.CheckpointCreate(digest=digest, parent_id=parent_id)
         return self._calls.post(
@@ -271,15 +257,9 @@ class HansaClient:
     ) -> wire.Checkpoint:
         """Store a checkpoint's safetensors file at `target`. Raises OSError too."""
         checkpoint = self.checkpoint(federation, checkpoint_id)
-        path = within(federation, "checkpoints", checkpoint_id, "content")
-        download_file(
-            self._transport,
-            path,
-            target,
-            digest=checkpoint.digest,
-            size=checkpoint.size,
-            options=self._transfers,
-            on_bytes=on_bytes,
+        options = self._transfers
+        fetch_checkpoint(
+            self._transport, federation, checkpoint, target, options=options, on_bytes=on_bytes
         )
         return checkpoint
 
@@ -307,6 +287,13 @@ class HansaClient:
         """Create a run; without `checkpoint_id` from its model's newest checkpoint."""
         message = wire.RunCreate(plan=plan, checkpoint_id=checkpoint_id, start=start)
         return self._calls.post(within(federation, "runs"), wire.Run, message)
+
+    def preview_run(
+        self, federation: str, plan: RunPlan, *, checkpoint_id: UUID | None = None
+    ) -> wire.RunPreview:
+        """Return what a run of `plan` would do if it were started now; nothing is stored."""
+        message = wire.RunPreviewRequest(plan=plan, checkpoint_id=checkpoint_id)
+        return self._calls.post(within(federation, "runs", "preview"), wire.RunPreview, message)
 
     def start_run(self, federation: str, run_id: UUID) -> wire.Run:
         """Start a run that was created without."""

@@ -5,25 +5,34 @@ once (`problems_of`), each by its dotted path. `plan_digest` names a plan by its
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping
 from enum import StrEnum
-from itertools import dropwhile
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from hansa_core.canonical import canonical_json
-from hansa_core.codecs.plans import CodecPlan, ExactPlan, codec_names, requires_memory
+from hansa_core.codecs.plans import CodecPlan, ExactPlan, requires_memory
 from hansa_core.names import Name
+from hansa_core.plan_problems import problems_of
 from hansa_core.secagg.plans import LEAST_SITES, SecurePlan, Terms
-from hansa_core.strategies import FedAvgPlan, StrategyPlan, strategies, tell_unknown
+from hansa_core.strategies import FedAvgPlan, StrategyPlan, strategies
 from hansa_core.tensor_groups import TensorsPlan
 
-TOLD_BY_NAME: Mapping[str, Callable[[], Collection[str]]] = {  # sections, with the names there are
-    "strategy": strategies,
-    "codec": codec_names,
-}
-_AROUND_A_PLAN = frozenset({"body", "plan"})  # where a request has one
+__all__ = [
+    "BudgetPlan",
+    "BufferPlan",
+    "CohortChoice",
+    "CohortPlan",
+    "DeadlinePlan",
+    "EarlyStopping",
+    "EvaluationPlan",
+    "HardwareFloor",
+    "RunPlan",
+    "parse_plan",
+    "plan_digest",
+    "problems_of",
+]
 
 
 class CohortChoice(StrEnum):
@@ -356,17 +365,6 @@ class RunPlan(_Section):
                 )
 
 
-class ValidationFailure(Protocol):
-    """What pydantic's and FastAPI's validation errors have in common."""
-
-    def errors(self) -> Sequence[Any]: ...
-
-
-def problems_of(error: ValidationFailure) -> list[tuple[str, str]]:
-    """Return every wrong field of `error` as (dotted path, message with the value seen)."""
-    return [_problem(item) for item in error.errors()]
-
-
 def parse_plan(document: Mapping[str, Any]) -> RunPlan:
     """Return the plan that `document` describes.
 
@@ -384,28 +382,3 @@ def plan_digest(plan: RunPlan) -> str:
     """
     document = plan.model_dump(mode="json", exclude_defaults=True)
     return hashlib.sha256(canonical_json(document)).hexdigest()
-
-
-def _problem(item: dict[str, Any]) -> tuple[str, str]:
-    path = _document_path(item["loc"])
-    unknown = tell_unknown(item)
-    if unknown is not None:
-        field, message = unknown
-        return ".".join([*path, field]), message
-    return ".".join(path) or "body", _say(item["msg"], item["type"], item.get("input"))
-
-
-def _document_path(location: Sequence[object]) -> list[str]:
-    """Return where in the document it is: without the names that pydantic puts in."""
-    parts = [str(part) for part in location]
-    rest = list(dropwhile(_AROUND_A_PLAN.__contains__, parts))
-    for section, names in TOLD_BY_NAME.items():
-        if rest[:1] == [section] and rest[1:2] and rest[1] in names():
-            del parts[len(parts) - len(rest) + 1]
-    return parts
-
-
-def _say(message: str, kind: str, seen: object) -> str:
-    if kind in {"missing", "extra_forbidden"} or isinstance(seen, (dict, list)):
-        return message
-    return f"{message}, got {seen!r}"

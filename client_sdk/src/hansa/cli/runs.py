@@ -11,6 +11,7 @@ from hansa.cli import secure_rounds
 from hansa.cli.estimates import estimate_run
 from hansa.cli.output import JsonFlag, print_fields, print_json, print_table, say, when
 from hansa.cli.plans import parse_changes, read_plan
+from hansa.cli.previews import preview_run
 from hansa.cli.settings import FederationOption, chosen_federation, connect, find_run
 from hansa.cli.watch import sparkline, watch
 from hansa.client import HansaClient
@@ -21,6 +22,7 @@ from hansa_core.plans import parse_plan
 from hansa_core.states import RunState, TaskState
 
 app = typer.Typer(no_args_is_help=True, help="Runs.")
+app.command("preview")(preview_run)
 app.command("estimate")(estimate_run)
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Id, or name of the newest.")]

@@ -25,7 +25,7 @@ from hansa_core.wire.channels import (
     Notification,
 )
 from hansa_core.wire.counts import RoundCounts, RunCounts, SiteCounts, SiteRecord
-from hansa_core.wire.curves import CurveSet, MetricCurve, RunCurves, SiteCurve
+from hansa_core.wire.curves import CurveSet, MetricCurve, ReportingSite, RunCurves, SiteCurve
 from hansa_core.wire.deployment import (
     BrokerHealth,
     DatabaseHealth,
@@ -234,6 +234,7 @@ __all__ = [
     "Run",
     "RunCounts",
     "RunCreate",
+    "ReportingSite",
     "RunCurves",
     "RunFork",
     "RunPause",

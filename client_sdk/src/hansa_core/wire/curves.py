@@ -26,12 +26,22 @@ class MetricCurve(Response):
     sites: list[SiteCurve]  # by name; empty unless asked for
 
 
+class ReportingSite(Response):
+    """A site that has a curve, drawn or not."""
+
+    site_id: UUID
+    site_name: str
+
+
 class RunCurves(Response):
     """All curves of one run that were asked for."""
 
     run_id: UUID
     run_name: str
     curves: list[MetricCurve]  # by kind and name
+    # Every site that reported, by name; of more than were asked for, those with the most numbers
+    # have curves. Empty unless curves of sites were asked for.
+    reporting: list[ReportingSite]
 
 
 class CurveSet(Response):
