@@ -61,10 +61,10 @@ describe("digests", () => {
 
   it("are the same of a file in pieces", async () => {
     const told: number[] = [];
-    const data = new Uint8Array(9 << 20).fill(7);
+    const data = new Uint8Array(5 << 20).fill(7);
     expect(await digestOfFile(new Blob([data]), (done) => told.push(done))).toBe(sha256Hex(data));
-    expect(told).toEqual([4 << 20, 8 << 20, 9 << 20]);
-  });
+    expect(told).toEqual([4 << 20, 5 << 20]);
+  }, 60_000);
 });
 
 describe("base64url", () => {

@@ -1,6 +1,6 @@
 /** A run's metrics over its rounds: the mean in front, the sites behind it. */
 import { Group, MultiSelect, Select, Stack, Text } from "@mantine/core";
-import { useQuery } from "@tanstack/react-query";
+import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import { memo, useMemo } from "react";
 import { useSearchParams } from "react-router";
 
@@ -9,13 +9,12 @@ import type { CurveSeries } from "@/components/charts/CurveChart";
 import { CurveChart } from "@/components/charts/CurveChart";
 import { Panel } from "@/components/Panel";
 import { QueryView } from "@/components/QueryView";
-import { curveKey, curveName, ranked } from "@/features/runs/metrics";
+import { curveKey, curveName, ranked, tells, withSites } from "@/features/runs/metrics";
 import type { MetricCurve } from "@/features/runs/runs";
 import { curvesQuery } from "@/features/runs/runs";
 import { plural } from "@/format/words";
 
 const MOST_LIT = 5; // sites
-const MOST_FAINT = 60; // a cloud of more lines says no more, and takes seconds to draw
 
 interface Props {
   slug: string;
@@ -27,15 +26,23 @@ interface Props {
 export const CurvesPanel = memo(function CurvesPanel({ slug, run, selected, select }: Props) {
   const query = useQuery(curvesQuery(slug, [run.id], { sites: true }));
   const [search, setSearch] = useSearchParams();
-  const curves = useMemo(
-    () => ranked(query.data?.runs[0]?.curves ?? [], run.plan.early_stopping),
-    [query.data, run.plan.early_stopping],
-  );
-  const names = useMemo(
-    () => [...new Set(curves.flatMap((curve) => curve.sites.map((site) => site.site_name)))].sort(),
-    [curves],
-  );
+  const told = query.data?.runs[0];
+  const names = useMemo(() => (told?.reporting ?? []).map((site) => site.site_name), [told]);
   const lit = search.getAll("site").filter((name) => names.includes(name));
+  // Of very many sites the hub tells some; those in front are asked for by themselves.
+  const untold = (told?.reporting ?? []).filter(
+    (site) => lit.includes(site.site_name) && !told?.curves.some((curve) => tells(curve, site.site_id)),
+  );
+  const extra = useQuery({
+    ...curvesQuery(slug, [run.id], { sites: true, only: untold.map((site) => site.site_id) }),
+    enabled: untold.length > 0,
+    placeholderData: keepPreviousData,
+  });
+  const more = untold.length > 0 ? extra.data?.runs[0] : undefined;
+  const curves = useMemo(
+    () => ranked(withSites(told?.curves ?? [], more?.curves ?? []), run.plan.early_stopping),
+    [told, more, run.plan.early_stopping],
+  );
   const first = curves.find((curve) => curveKey(curve) === search.get("metric")) ?? curves[0];
   const second = curves.find((curve) => curveKey(curve) === search.get("beside")) ?? companion(curves, first);
 
@@ -103,6 +110,7 @@ export const CurvesPanel = memo(function CurvesPanel({ slug, run, selected, sele
                     <MetricChart
                       curve={curve}
                       run={run}
+                      sites={names.length}
                       lit={lit.join("\n")}
                       height={height}
                       selected={selected}
@@ -122,6 +130,7 @@ export const CurvesPanel = memo(function CurvesPanel({ slug, run, selected, sele
 interface MetricProps {
   curve: MetricCurve;
   run: Run;
+  sites: number; // that reported, drawn or not
   lit: string; // sites in front, by name, with a line for each
   height: number;
   selected: number | undefined;
@@ -129,12 +138,12 @@ interface MetricProps {
 }
 
 /** One metric's chart; drawn anew only when its numbers change. */
-function MetricChart({ curve, run, lit, height, selected, select }: MetricProps) {
+function MetricChart({ curve, run, sites, lit, height, selected, select }: MetricProps) {
   const isSecure = run.plan.secure != null;
   const names = useMemo(() => lit.split("\n").filter(Boolean), [lit]);
   const series = useMemo(() => seriesOf(curve, names, isSecure), [curve, names, isSecure]);
   const drawn = series.filter((one) => one.faint).length;
-  const others = curve.sites.length - (series.length - 1 - drawn);
+  const others = sites - (series.length - 1 - drawn);
   return (
     <CurveChart
       label={`${curveName(curve)} by round`}
@@ -170,15 +179,10 @@ function seriesOf(curve: MetricCurve, lit: readonly string[], isSecure: boolean)
         values: site.values,
         colour: LIT_COLOURS[index % LIT_COLOURS.length] ?? "orange.6",
       })),
-    ...sample(curve.sites.filter((site) => !lit.includes(site.site_name)))
+    ...curve.sites
+      .filter((site) => !lit.includes(site.site_name))
       .map((site) => ({ name: site.site_name, rounds, values: site.values, faint: true })),
   ];
-}
-
-/** Returns at most MOST_FAINT of the sites, evenly from all of them. */
-function sample<Item>(sites: readonly Item[]): Item[] {
-  const step = Math.max(1, sites.length / MOST_FAINT);
-  return sites.filter((_, index) => Math.floor(index / step) !== Math.floor((index - 1) / step));
 }
 
 const LIT_COLOURS = ["orange.6", "violet.5", "pink.6", "blue.5", "lime.7"] as const;

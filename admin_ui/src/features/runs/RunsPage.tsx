@@ -23,7 +23,7 @@ import { isRunState, runsListing } from "@/features/runs/runs";
 import { formatSeconds } from "@/format/times";
 import { plural } from "@/format/words";
 
-const MOST_COMPARED = 20;
+const MOST_COMPARED = 8;
 
 export function RunsPage() {
   const slug = useSlug();

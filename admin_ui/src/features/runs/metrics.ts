@@ -59,3 +59,18 @@ export function best(curve: MetricCurve, isLower: boolean): Best | null {
 export function latest(curve: MetricCurve): Best | null {
   return lastPoint({ rounds: curve.rounds, values: curve.aggregated });
 }
+
+/** Whether a curve has a site's own numbers. */
+export function tells(curve: Pick<MetricCurve, "sites">, siteId: string): boolean {
+  return curve.sites.some((site) => site.site_id === siteId);
+}
+
+/** Returns the curves with the sites of `more` beside their own, where both are of the same rounds. */
+export function withSites(curves: readonly MetricCurve[], more: readonly MetricCurve[]): MetricCurve[] {
+  return curves.map((curve) => {
+    const same = more.find((one) => curveKey(one) === curveKey(curve));
+    if (same === undefined || same.rounds.join() !== curve.rounds.join()) return curve;
+    const added = same.sites.filter((site) => !tells(curve, site.site_id));
+    return { ...curve, sites: [...curve.sites, ...added] };
+  });
+}

@@ -165,19 +165,26 @@ export function roundQuery(federation: string, runId: string, number: number) {
 export function curvesQuery(
   federation: string,
   runIds: readonly string[],
-  { sites = false, points = CURVE_POINTS }: { sites?: boolean; points?: number } = {},
+  { sites = false, points = CURVE_POINTS, only }: CurveOptions = {},
 ) {
+  const chosen = only === undefined ? {} : { most_sites: 0, site: [...only] };
   return queryOptions({
-    queryKey: [...keys.domain(federation, "runs"), "curves", { runIds, sites, points }],
+    queryKey: [...keys.domain(federation, "runs"), "curves", { runIds, sites, points, ...chosen }],
     queryFn: ({ signal }) =>
       unwrap(
         api.GET("/v1/federations/{federation}/curves", {
-          params: { path: { federation }, query: { run: [...runIds], sites, points } },
+          params: { path: { federation }, query: { run: [...runIds], sites, points, ...chosen } },
           signal,
         }),
       ),
     enabled: runIds.length > 0,
   });
+}
+
+export interface CurveOptions {
+  sites?: boolean; // each site's own numbers: of many sites those with the most
+  points?: number; // most rounds of a curve
+  only?: readonly string[]; // ids: the numbers of these sites and no others
 }
 
 const MOST_RUNS = 20; // in one request for curves
