@@ -85,7 +85,7 @@ dev: $(INSTALLED) $(CONSOLE) ## run the hub on http://127.0.0.1:8400, restarting
 .PHONY: test
 test: $(INSTALLED) $(CONSOLE) browser ## run every test, on real servers (TEST_ARGS='-k words', TEST_PROCESSES=2)
 	@$(IN_CONSOLE) npm run --silent test
-	@$(BIN)/pytest -n $(TEST_PROCESSES) $(TEST_ARGS)
+	@$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadgroup $(TEST_ARGS)
 
 .PHONY: chaos
 chaos: $(INSTALLED) ## kill, freeze and restart parts of a running hub (FAULTS=200, SEED=7 repeats)

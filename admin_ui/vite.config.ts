@@ -69,9 +69,14 @@ export default defineConfig(({ command }) => ({
   base: command === "build" ? "./" : "/console/",
   plugins: [react(), reference(), compressed(), served()],
   resolve: { alias: { "@": fileURLToPath(new URL("src", import.meta.url)) } },
-  // No asset becomes a data: address: the content security policy would refuse it.
-  // Browsers that know light-dark(): what stands in for it where one does not loses the colours.
-  build: { target: "es2022", cssTarget: ["chrome123", "edge123", "firefox120", "safari17.5"], assetsInlineLimit: 0, modulePreload: { polyfill: false }, chunkSizeWarningLimit: 600 },
+  build: {
+    target: "es2022",
+    // Browsers that know light-dark(): what stands in for it elsewhere would lose the colours.
+    cssTarget: ["chrome123", "edge123", "firefox120", "safari17.5"],
+    assetsInlineLimit: 0, // the content security policy refuses data: addresses
+    modulePreload: { polyfill: false },
+    chunkSizeWarningLimit: 600,
+  },
   server: { proxy: { "/v1": hub, "/docs": hub, "/openapi.json": hub, "/console/reference": hub } },
   test: { include: ["src/**/*.test.{ts,tsx}"], environment: "node" },
 }));

@@ -85,6 +85,7 @@ class Stack:
     folder: Path
     port: int
     process: subprocess.Popen[bytes] | None = None
+    env: Mapping[str, str] = field(default_factory=dict[str, str])  # more settings of the hub
 
     @property
     def address(self) -> str:
@@ -102,7 +103,7 @@ class Stack:
         """Start it and wait until it is ready."""
         log = self.folder / "hub.log"
         argv = (str(BIN / "hansa-hub"), "up", "--data-dir", str(self.data_dir))
-        process = spawn((*argv, "--port", str(self.port)), log, clean_env(**HUB_ENV))
+        process = spawn((*argv, "--port", str(self.port)), log, clean_env(**{**HUB_ENV, **self.env}))
         self.process = process
 
         def is_ready() -> bool:

@@ -13,7 +13,7 @@ function curves(run_id: string, loss: (number | null)[], accuracy?: number[]): R
     examples: values.map(() => 10),
     sites: [],
   });
-  return { run_id, run_name: run_id, curves: [curve("loss", loss), ...(accuracy ? [curve("accuracy", accuracy)] : [])] };
+  return { run_id, run_name: run_id, reporting: [], curves: [curve("loss", loss), ...(accuracy ? [curve("accuracy", accuracy)] : [])] };
 }
 
 const plain = { plan: { early_stopping: null } } as unknown as Run;

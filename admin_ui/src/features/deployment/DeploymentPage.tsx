@@ -235,7 +235,7 @@ function WorkersPanel({ deployment: { workers, workers_detail: detail } }: Props
       detail={detail ?? (workers.length === 0 ? "None answers. Start one: hansa-hub worker" : undefined)}
       facts={workers.map((worker): Fact => [
         worker.name,
-        `${worker.active} of ${plural(worker.concurrency ?? 0, "process", "processes")} busy, ${formatCount(worker.processed ?? 0)} jobs done${
+        `${worker.active} of ${plural(worker.concurrency ?? 0, "process", "processes")} busy, ${formatCount(worker.processed)} jobs done${
           worker.uptime_seconds == null ? "" : `, up for ${formatSeconds(worker.uptime_seconds)}`
         }`,
       ])}

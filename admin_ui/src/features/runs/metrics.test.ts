@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { best, curveName, latest, lowerIsBetter, ranked } from "@/features/runs/metrics";
+import { best, curveName, latest, lowerIsBetter, ranked, withSites } from "@/features/runs/metrics";
 
 function curve(kind: string, name: string, aggregated: (number | null)[] = []) {
   return { kind, name, rounds: aggregated.map((_, at) => at), aggregated, examples: [], sites: [] };
@@ -39,4 +39,18 @@ describe("better", () => {
     expect(best(curve("eval", "loss", [null]), true)).toBeNull();
   });
   it("has a name that people read", () => expect(curveName(curve("train", "loss"))).toBe("loss in training"));
+});
+
+describe("sites asked for by themselves", () => {
+  const site = (id: string) => ({ site_id: id, site_name: id, values: [1, 2] });
+  const told = [{ ...curve("eval", "loss", [1, 2]), sites: [site("oslo")] }];
+
+  it("come beside those that were told", () => {
+    const more = [{ ...curve("eval", "loss", [1, 2]), sites: [site("oslo"), site("turku")] }];
+    expect(withSites(told, more)[0]?.sites.map((one) => one.site_name)).toEqual(["oslo", "turku"]);
+  });
+  it("wait where their rounds are not the curve's", () => {
+    const more = [{ ...curve("eval", "loss", [1, 2, 3]), sites: [site("turku")] }];
+    expect(withSites(told, more)).toEqual(told);
+  });
 });

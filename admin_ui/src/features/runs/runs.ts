@@ -229,7 +229,7 @@ async function askTogether(federation: string): Promise<void> {
       );
       const byId = new Map(set.runs.map((curves) => [curves.run_id, curves]));
       for (const { runId, resolve } of some) {
-        resolve(byId.get(runId) ?? { run_id: runId, run_name: "", curves: [] });
+        resolve(byId.get(runId) ?? { run_id: runId, run_name: "", curves: [], reporting: [] });
       }
     } catch (error) {
       for (const { reject } of some) reject(error);
