@@ -37,7 +37,8 @@ export function useSignOut(): () => Promise<void> {
   const queryClient = useQueryClient();
   return async () => {
     await unwrap(api.DELETE("/v1/session"));
-    queryClient.clear();
+    // The session's own query stays: the page follows it.
     queryClient.setQueryData(keys.session, null);
+    queryClient.removeQueries({ predicate: (query) => query.queryKey[0] !== keys.session[0] });
   };
 }
