@@ -10,6 +10,7 @@ import { useMemo, useState } from "react";
 import { LINE_COLOURS } from "@/app/theme";
 import { CurveTip } from "@/components/charts/CurveTip";
 import classes from "@/components/charts/charts.module.css";
+import { extremes, ticksOf } from "@/components/charts/scales";
 import type { CurveSeries } from "@/components/charts/curveData";
 import { curveRows, keyOf, lastPoint } from "@/components/charts/curveData";
 import { formatCount, formatMetric } from "@/format/sizes";
@@ -47,6 +48,11 @@ export function CurveChart(props: Props) {
         .sort((one, other) => Number(other.faint ?? false) - Number(one.faint ?? false)),
     [series, coloured, hidden],
   );
+  const ticks = useMemo(() => {
+    const values = drawn.flatMap((one) => one.values).filter((value): value is number => value != null && Number.isFinite(value));
+    const [least, most] = extremes(values);
+    return ticksOf(least, most);
+  }, [drawn]);
   const first = rows[0];
   const last = rows.at(-1);
   if (first === undefined || last === undefined) {
@@ -104,7 +110,7 @@ export function CurveChart(props: Props) {
           minTickGap: 24,
           tickCount: Math.min(11, span + 1),
         }}
-        yAxisProps={{ domain: ["auto", "auto"], width: 62 }}
+        yAxisProps={{ domain: [ticks[0] ?? 0, ticks.at(-1) ?? 1], ticks, width: 62 }}
         referenceLines={
           props.mark === undefined ? [] : [{ x: props.mark, color: "gray.6", strokeDasharray: "3 3" }]
         }
