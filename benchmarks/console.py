@@ -1,0 +1,125 @@
+"""How fast the console shows a large federation: Chromium, the built console, a whole hub.
+
+    python -m benchmarks.console            # or --quick
+
+Opens each page anew (empty cache, then warm) on a stage with a federation of 1,000 sites and a run
+of 500 rounds by 50 sites. `paint` is the browser's first contentful paint, `content` the time until
+nothing on the page says that it is loading, both from the navigation's start; `elements` counts the
+DOM, which has to be bounded whatever is listed. The goal: a first paint under a second on
+localhost. The last line is one JSON object.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page
+
+from benchmarks.rounds.machine import load_average, this_machine
+from tests.console import large
+from tests.console.stage import staged
+from tests.console.visits import a_browser, visiting
+from tests.e2e.processes import ADMIN, free_port
+
+GOAL_SECONDS = 1.0  # first paint, on localhost
+REPEATS, QUICK_REPEATS = 7, 2
+FIRST_PAINT = "() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? null"
+SENT = """() => performance.getEntriesByType('resource')
+    .concat(performance.getEntriesByType('navigation'))
+    .reduce((sum, entry) => sum + entry.transferSize, 0)"""
+ELEMENTS = "() => document.getElementsByTagName('*').length"
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One page, opened several times; medians."""
+
+    page: str
+    cache: str  # cold or warm
+    paint_seconds: float
+    content_seconds: float
+    elements: int
+    kilobytes: float  # over the wire, the hub's answers included
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    repeats = QUICK_REPEATS if options.quick else REPEATS
+    machine = this_machine()
+    with tempfile.TemporaryDirectory(prefix="hansa-stage-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        with staged(folder, free_port()) as stage, a_browser() as browser:
+            pages = {
+                "federations": "",
+                "federation": f"f/{large.SLUG}",
+                "sites": f"f/{large.SLUG}/sites",
+                "runs": f"f/{large.SLUG}/runs",
+                "run": f"f/{large.SLUG}/runs/{stage.registry.run_id}",
+            }
+            address, password = stage.stack.address, stage.stack.password
+            found = measure(browser, address, password, pages, repeats)
+    print(f"{machine.cpu}, {machine.cores} cores, load {load_average():.1f}")
+    print(f"{'page':<12} {'cache':<5} {'paint':>8} {'content':>8} {'elements':>9} {'kB':>8}")
+    for shown in found:
+        print(
+            f"{shown.page:<12} {shown.cache:<5} {shown.paint_seconds:>6.2f} s "
+            f"{shown.content_seconds:>6.2f} s {shown.elements:>9} {shown.kilobytes:>8.0f}"
+        )
+    worst = max(shown.paint_seconds for shown in found)
+    print(
+        json.dumps(
+            {
+                "benchmark": "console",
+                "machine": asdict(machine),
+                "results": [asdict(shown) for shown in found],
+                "worst_paint_over_goal": round(worst / GOAL_SECONDS, 3),
+            }
+        )
+    )
+
+
+def measure(
+    browser: Browser, address: str, password: str, pages: Mapping[str, str], repeats: int
+) -> list[Shown]:
+    """Open every page `repeats` times without a cache, and again with one."""
+    found: list[Shown] = []
+    for name, path in pages.items():
+        opened: dict[str, list[tuple[float, float, int, float]]] = {"cold": [], "warm": []}
+        for _ in range(repeats):
+            with visiting(browser, address, ADMIN, password) as visit:
+                for cache in ("cold", "warm"):
+                    started = time.monotonic()
+                    visit.page.goto(visit.base + path, wait_until="commit")
+                    visit.settle()
+                    content = time.monotonic() - started
+                    opened[cache].append(_facts(visit.page, content))
+        for cache, several in opened.items():
+            paint, content, elements, sent = (
+                statistics.median(some) for some in zip(*several, strict=True)
+            )
+            found.append(
+                Shown(
+                    name, cache, round(paint, 3), round(content, 3), round(elements), round(sent, 1)
+                )
+            )
+    return found
+
+
+def _facts(page: Page, content_seconds: float) -> tuple[float, float, int, float]:
+    paint = page.evaluate(FIRST_PAINT)
+    if paint is None:
+        raise RuntimeError(f"{page.url} was never painted")
+    return paint / 1000, content_seconds, page.evaluate(ELEMENTS), page.evaluate(SENT) / 1000
+
+
+if __name__ == "__main__":
+    main()
