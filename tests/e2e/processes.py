@@ -103,7 +103,9 @@ class Stack:
         """Start it and wait until it is ready."""
         log = self.folder / "hub.log"
         argv = (str(BIN / "hansa-hub"), "up", "--data-dir", str(self.data_dir))
-        process = spawn((*argv, "--port", str(self.port)), log, clean_env(**{**HUB_ENV, **self.env}))
+        process = spawn(
+            (*argv, "--port", str(self.port)), log, clean_env(**{**HUB_ENV, **self.env})
+        )
         self.process = process
 
         def is_ready() -> bool:
