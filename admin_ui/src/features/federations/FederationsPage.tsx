@@ -68,7 +68,7 @@ function Card({ overview }: { overview: Overview }) {
             {federation.slug}
           </Text>
         </div>
-        <Badge variant="light" color="gray" tt="none" fw={560}>
+        <Badge variant="light" color="gray" tt="none" fw={560} flex="none">
           {federation.my_role ?? "administrator"}
         </Badge>
       </Group>
