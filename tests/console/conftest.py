@@ -1,5 +1,7 @@
 """One stage for the session and one browser for each file, both real.
 
+Run these tests in one process: a stage takes a minute to fill, and goes on training to the end.
+
 The browser ends with its file: while a Playwright runs, no other test of the process could run an
 event loop of its own.
 """
@@ -23,14 +25,6 @@ Visiting = Callable[..., AbstractContextManager[Visit]]
 BUILT = CHECKOUT / "admin_ui" / "dist" / "index.html"
 QUICK = heart.Pace(rounds=6, rounds_now=4000, seconds_now=1.0)
 ENV = {"HANSA_SITE_ONLINE_SECONDS": "15", "HANSA_CLAIM_WAIT_SECONDS": "3"}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep what needs the stage together: a second one would take a minute to fill."""
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("console"))
 
 
 @pytest.fixture(scope="session")
