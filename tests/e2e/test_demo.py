@@ -77,7 +77,7 @@ def test_an_interrupted_demo_leaves_nothing_running(folder: Path) -> None:
     process, output = start(folder, "interrupted.log")
     try:
         until(
-            lambda: "The hub answers" in output.read_text() or process.poll() is not None,
+            lambda: "The hub's console is at" in output.read_text() or process.poll() is not None,
             "a hub",
             seconds=SECONDS,
         )
