@@ -32,6 +32,7 @@ def test_a_killed_site_is_missed_and_comes_back(visit: Visit, stage: Stage, gues
     expect(online).to_have_count(0)
     miss(stage.stack, site_id)  # a quarter of an hour passes
     page.get_by_role("link", name="Alerts").click()
+    expect(page.get_by_role("heading", name="Alerts", level=1)).to_be_visible()
     expect(page.get_by_text(NAME).first).to_be_visible()
     guest.start()
     page.go_back()
