@@ -17,6 +17,7 @@ import { keys } from "@/api/keys";
 import { queryClient } from "@/app/queryClient";
 import { router } from "@/app/router";
 import { cssVariables, theme } from "@/app/theme";
+import { sessionQuery } from "@/features/session/session";
 
 onSessionEnd(() => queryClient.setQueryData(keys.session, null));
 
@@ -26,6 +27,9 @@ function styleNonce(): string {
 
 // Where the scroll lock behind modals looks for the nonce of the style that it adds.
 Object.assign(globalThis, { __webpack_nonce__: styleNonce() });
+
+// Every page waits for it, so it is asked for before the page's own code has come; what fails shows there.
+queryClient.query(sessionQuery).catch(() => undefined);
 
 const root = document.getElementById("root");
 if (root === null) throw new Error("index.html has no #root");

@@ -9,7 +9,7 @@ from tests.console.stage import Stage
 from tests.console.visits import Visit
 
 MOST_ROWS = 80  # of a window's height, and what is kept ready around it
-MOST_ELEMENTS = 6000  # of a page
+MOST_ELEMENTS = 4000  # of a page
 SCALE = large.Scale()
 
 

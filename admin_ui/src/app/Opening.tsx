@@ -1,10 +1,9 @@
-import { Center, Loader } from "@mantine/core";
-
-/** Shown while the console itself is on its way. */
+/** Shown while the console itself is on its way: what index.html shows before the scripts have come. */
 export function Opening() {
   return (
-    <Center h="100dvh">
-      <Loader aria-label="Loading" />
-    </Center>
+    <div className="opening" role="status" aria-label="Loading">
+      <img src="favicon.svg" width={38} height={38} alt="" />
+      <span>Hansa</span>
+    </div>
   );
 }

@@ -110,7 +110,7 @@ export function CurveChart(props: Props) {
           minTickGap: 24,
           tickCount: Math.min(11, span + 1),
         }}
-        yAxisProps={{ domain: [ticks[0] ?? 0, ticks.at(-1) ?? 1], ticks, width: 62 }}
+        yAxisProps={{ domain: [ticks[0] ?? 0, ticks.at(-1) ?? 1], ticks, interval: 0, width: 62 }}
         referenceLines={
           props.mark === undefined ? [] : [{ x: props.mark, color: "gray.6", strokeDasharray: "3 3" }]
         }

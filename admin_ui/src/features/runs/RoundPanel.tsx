@@ -12,9 +12,10 @@ import { SecureSteps } from "@/features/runs/SecureSteps";
 import { SitePart } from "@/features/runs/SitePart";
 import parts from "@/features/runs/SitePart.module.css";
 import classes from "@/features/runs/RoundPanel.module.css";
-import { ordered, tally } from "@/features/runs/parts";
+import { excludedByReason, ordered, tally } from "@/features/runs/parts";
 import { roundName } from "@/features/runs/rounds";
 import { roundQuery } from "@/features/runs/runs";
+import { formatCount } from "@/format/sizes";
 import { formatRelative } from "@/format/times";
 import { plural } from "@/format/words";
 
@@ -132,10 +133,12 @@ export function PartList({ slug, round }: { slug: string; round: RoundDetail }) 
         <details className={classes.excluded}>
           <summary>{plural(excluded.length, "site was", "sites were")} not asked</summary>
           <dl>
-            {excluded.map(({ site, reason }) => (
-              <div key={site}>
-                <dt>{site}</dt>
-                <dd>{reason}</dd>
+            {excludedByReason(excluded).map(({ reason, sites }) => (
+              <div key={reason}>
+                <dt>
+                  {reason} ({formatCount(sites.length)})
+                </dt>
+                <dd>{sites.join(", ")}</dd>
               </div>
             ))}
           </dl>

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 
 import type { TaskView } from "@/api/types";
-import { failuresOf, fractionOf, ordered, partLook, someNames, tally } from "@/features/runs/parts";
+import { excludedByReason, failuresOf, fractionOf, ordered, partLook, someNames, tally } from "@/features/runs/parts";
 import { secureSteps } from "@/features/runs/secure";
 
 function task(site: string, state: TaskView["state"], changes: Partial<TaskView> = {}): TaskView {
@@ -27,6 +27,20 @@ describe("a round's parts", () => {
       { state: "claimed", count: 1 },
       { state: "open", count: 2 },
       { state: "failed", count: 1 },
+    ]));
+});
+
+describe("sites that were not asked", () => {
+  it("come together by reason, the most frequent first", () =>
+    expect(
+      excludedByReason([
+        { site: "a", reason: "suspended" },
+        { site: "b", reason: "not seen for 5 min" },
+        { site: "c", reason: "not seen for 5 min" },
+      ]),
+    ).toEqual([
+      { reason: "not seen for 5 min", sites: ["b", "c"] },
+      { reason: "suspended", sites: ["a"] },
     ]));
 });
 

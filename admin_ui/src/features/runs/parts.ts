@@ -73,6 +73,19 @@ export function failuresOf(round: Pick<RoundDetail, "tasks">): FailureGroup[] {
   return [...groups.values()].sort((one, other) => other.sites.length - one.sites.length);
 }
 
+/** Returns the sites that were not asked, by the reason, the most frequent first. */
+export function excludedByReason(excluded: NonNullable<RoundDetail["excluded"]>): { reason: string; sites: string[] }[] {
+  const groups = new Map<string, string[]>();
+  for (const { reason, site } of excluded) {
+    const sites = groups.get(reason);
+    if (sites === undefined) groups.set(reason, [site]);
+    else sites.push(site);
+  }
+  return [...groups]
+    .map(([reason, sites]) => ({ reason, sites }))
+    .sort((one, other) => other.sites.length - one.sites.length);
+}
+
 /** Returns "oslo, bern and 3 more". */
 export function someNames(names: readonly string[], most = 4): string {
   if (names.length <= most) return names.join(", ");
