@@ -12,6 +12,7 @@ neighbours and L members:
 
 import struct
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import chain
 
 from cryptography.exceptions import InvalidTag
@@ -57,12 +58,10 @@ def seal_row(
     """Return one member's seals of a share of every seed, in order: as `seal`, many at once."""
     cipher = _cipher(key)
     bound = _bound_to(round_digest, sender, member)
-    for share in shares:
-        if len(share) != SHARE_SIZE:
-            raise SealError(f"the share has {len(share)} bytes, wanted {SHARE_SIZE}")
+    _check_sizes("share", shares, SHARE_SIZE)
     return [
-        cipher.encrypt(index.to_bytes(_NONCE_SIZE, "big"), share, bound + position_bytes(index))
-        for index, share in enumerate(shares)
+        cipher.encrypt(nonce, share, bound + index)
+        for share, (nonce, index) in zip(shares, _indices(len(shares)), strict=True)
     ]
 
 
@@ -158,6 +157,14 @@ class SealsFile:
         return self._data[start : start + SEAL_SIZE]
 
 
+@lru_cache(maxsize=8)
+def _indices(count: int) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the nonce of each of so many seeds, and its index as it is authenticated."""
+    return tuple(
+        (index.to_bytes(_NONCE_SIZE, "big"), position_bytes(index)) for index in range(count)
+    )
+
+
 def _bound(round_digest: bytes, sender: int, member: int, index: int) -> bytes:
     """Return what is authenticated with a seal."""
     return _bound_to(round_digest, sender, member) + position_bytes(index)
@@ -185,6 +192,7 @@ def _check_counts(neighbours: int, committee: int) -> None:
 
 
 def _check_sizes(what: str, parts: Iterable[bytes], size: int) -> None:
-    for index, part in enumerate(parts):
-        if len(part) != size:
-            raise SealError(f"{what} {index} has {len(part)} bytes, wanted {size}")
+    sizes = list(map(len, parts))
+    if sizes.count(size) != len(sizes):
+        index, found = next(it for it in enumerate(sizes) if it[1] != size)
+        raise SealError(f"{what} {index} has {found} bytes, wanted {size}")

@@ -6,11 +6,11 @@ bytes big-endian. Any `threshold` shares give the secret back, fewer say nothing
 Python's integers do all the arithmetic: none of it runs once per parameter.
 """
 
-import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from math import prod
 from operator import mul
+from os import urandom
 
 from hansa_core.secagg.errors import ShareError
 from hansa_core.secagg.reed_solomon import Decoder
@@ -60,21 +60,50 @@ def split(
     *,
     threshold: int,
     shares: int,
-    random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+    random_bytes: Callable[[int], bytes] = urandom,
 ) -> list[bytes]:
     """Return the shares at x = 1 .. `shares` of a 32-byte secret.
 
     Raises:
         ShareError: a secret of another length, or a threshold not within 1 to `shares`.
     """
-    if len(secret) != SECRET_SIZE:
-        raise ShareError(f"the secret has {len(secret)} bytes, wanted {SECRET_SIZE}")
+    dealt = deal([secret], threshold=threshold, shares=shares, random_bytes=random_bytes)
+    return [one for (one,) in dealt]
+
+
+def deal(
+    secrets: Sequence[bytes],
+    *,
+    threshold: int,
+    shares: int,
+    random_bytes: Callable[[int], bytes] = urandom,
+) -> list[list[bytes]]:
+    """Return, for each x = 1 .. `shares`, the shares of all secrets in their order.
+
+    Each secret has a polynomial of its own. All of them are evaluated at once, side by side in one
+    integer, in lanes so wide that none reaches the next.
+
+    Raises:
+        ShareError: a secret of another length, or a threshold not within 1 to `shares`.
+    """
+    for secret in secrets:
+        if len(secret) != SECRET_SIZE:
+            raise ShareError(f"the secret has {len(secret)} bytes, wanted {SECRET_SIZE}")
     if not 1 <= threshold <= shares:
         raise ShareError(f"a threshold of {threshold} for {shares} shares")
-    descending = [_uniform(random_bytes) for _ in range(threshold - 1)]
-    descending.append(int.from_bytes(secret, "big"))
+    # `threshold` terms, each below p * shares ** (threshold - 1)
+    bits = _BITS + threshold.bit_length() + (threshold - 1) * shares.bit_length()
+    lane = (bits + 7) // 8
+    descending = [
+        _side_by_side([_uniform(random_bytes) for _ in secrets], lane) for _ in range(threshold - 1)
+    ]
+    descending.append(_side_by_side([int.from_bytes(it, "big") for it in secrets], lane))
     return [
-        (_evaluate(descending, x) % PRIME).to_bytes(SHARE_SIZE, "big") for x in range(1, shares + 1)
+        [
+            (value % PRIME).to_bytes(SHARE_SIZE, "big")
+            for value in _apart(_evaluate(descending, x), lane, len(secrets))
+        ]
+        for x in range(1, shares + 1)
     ]
 
 
@@ -172,8 +201,21 @@ def _uniform(random_bytes: Callable[[int], bytes]) -> int:
             return value
 
 
+def _side_by_side(values: Iterable[int], lane: int) -> int:
+    """Return values in lanes of so many bytes, the first one lowest."""
+    return int.from_bytes(b"".join(value.to_bytes(lane, "little") for value in values), "little")
+
+
+def _apart(packed: int, lane: int, count: int) -> list[int]:
+    """Return the values of `count` lanes."""
+    data = packed.to_bytes(lane * count, "little")
+    return [
+        int.from_bytes(data[start : start + lane], "little") for start in range(0, len(data), lane)
+    ]
+
+
 def _evaluate(descending: Sequence[int], x: int) -> int:
-    """Return the value at x, not reduced: x is small, so it grows by a few bits a step."""
+    """Return the value at x, not reduced: x is small, so each lane grows by a few bits a step."""
     total = 0
     for coefficient in descending:
         total = total * x + coefficient

@@ -33,7 +33,7 @@ from hansa_core.secagg.rosters import (
     nonce_commitment,
 )
 from hansa_core.secagg.seals import seal_row, write_seals
-from hansa_core.secagg.shamir import split
+from hansa_core.secagg.shamir import deal
 from hansa_core.signing import encode_base64
 
 Trust = Callable[[Member], str | None]
@@ -150,17 +150,15 @@ def mask(
         [seed, *pairs[lower:]], pairs[:lower], suite=group.roster.terms.suite
     )
     stream.apply(words)
-    shares = [
-        split(it, threshold=group.parameters.threshold, shares=len(group.committee)) for it in seeds
-    ]
+    dealt = deal(seeds, threshold=group.parameters.threshold, shares=len(group.committee))
     seals = [
         seal_row(
-            [share[seat] for share in shares],
+            shares,
             seal_key(secrets[member], round_digest, position, member),
             round_digest,
             position,
             member,
         )
-        for seat, member in enumerate(group.committee)
+        for member, shares in zip(group.committee, dealt, strict=True)
     ]
     return write_seals([commitment(round_digest, it) for it in seeds], seals)

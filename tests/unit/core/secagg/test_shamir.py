@@ -15,6 +15,7 @@ from hansa_core.secagg.shamir import (
     SHARE_SIZE,
     Interpolation,
     combine,
+    deal,
     recover,
     split,
 )
@@ -95,6 +96,30 @@ def test_shares_are_the_values_of_the_documented_polynomial() -> None:
     assert [int.from_bytes(share, "big") for share in shares] == [
         plain_value(coefficients, x) for x in range(1, 10)
     ]
+
+
+@pytest.mark.parametrize(("threshold", "shares"), [*SIZES, (49, 96)])
+def test_many_secrets_are_dealt_as_each_alone_would_be(threshold: int, shares: int) -> None:
+    """The largest coefficients there are fill their lanes, and none reaches the next."""
+    largest = ((PRIME - 1) << 7).to_bytes(SHARE_SIZE, "big")
+    secrets = [EDGES[-1], SECRET, bytes(32), SECRET]
+    dealt = deal(secrets, threshold=threshold, shares=shares, random_bytes=lambda _: largest)
+    assert len(dealt) == shares
+    for place, secret in enumerate(secrets):
+        coefficients = [int.from_bytes(secret, "big"), *[PRIME - 1] * (threshold - 1)]
+        assert [int.from_bytes(row[place], "big") for row in dealt] == [
+            plain_value(coefficients, x) for x in range(1, shares + 1)
+        ]
+
+
+def test_secrets_that_are_dealt_together_have_polynomials_of_their_own() -> None:
+    first, second = zip(*deal([SECRET, SECRET], threshold=3, shares=5), strict=True)
+    assert not set(first) & set(second)
+    assert combine(numbered(first), 3) == combine(numbered(second), 3) == SECRET
+
+
+def test_no_secrets_have_no_shares() -> None:
+    assert deal([], threshold=2, shares=3) == [[], [], []]
 
 
 def test_coefficients_beyond_the_modulus_are_drawn_again() -> None:
