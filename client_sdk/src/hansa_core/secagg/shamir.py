@@ -21,6 +21,7 @@ SHARE_SIZE = 33  # bytes
 
 _SECRETS = 2**256
 _BITS = PRIME.bit_length()
+_PRIME_BYTES = PRIME.to_bytes(SHARE_SIZE, "big")  # in the order of numbers, as all shares are
 
 
 class Interpolation:
@@ -169,12 +170,11 @@ def _accepted(value: int, accept: Callable[[bytes], bool]) -> bytes | None:
 
 def _readable_values(shares: Mapping[int, bytes]) -> dict[int, int]:
     """Return the values of all shares that can be some polynomial's, by ascending x."""
-    values = {
+    return {
         x: int.from_bytes(share, "big")
-        for x, share in sorted(shares.items())
-        if len(share) == SHARE_SIZE
+        for x in sorted(shares)
+        if len(share := shares[x]) == SHARE_SIZE and share < _PRIME_BYTES
     }
-    return {x: value for x, value in values.items() if value < PRIME}
 
 
 def _value_of(share: bytes, x: int) -> int:
