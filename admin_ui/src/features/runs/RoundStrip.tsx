@@ -104,19 +104,26 @@ export function RoundStrip({ rounds, selected, planned, select }: Props) {
       <Group justify="space-between" gap="md" mt={6}>
         <Group gap={14}>
           {present(all).map((outcome) => (
-            <Group key={outcome} gap={6} wrap="nowrap">
-              <Box className={classes.swatch} data-outcome={outcome} />
-              <Text size="xs" c="dimmed">
-                {OUTCOMES[outcome]}
-              </Text>
-            </Group>
+            <Key key={outcome} outcome={outcome} text={OUTCOMES[outcome]} />
           ))}
+          {all.some((bar) => bar.isEvaluation) && <Key evaluation text="evaluation" />}
         </Group>
         <Text size="xs" c={shown === undefined ? "dimmed" : ""} className="numbers">
           {shown === undefined ? scale(all) : barSays(shown)}
         </Text>
       </Group>
     </div>
+  );
+}
+
+function Key({ outcome, evaluation, text }: { outcome?: Outcome; evaluation?: true; text: string }) {
+  return (
+    <Group gap={6} wrap="nowrap">
+      <Box className={classes.swatch} data-outcome={outcome} data-evaluation={evaluation} />
+      <Text size="xs" c="dimmed">
+        {text}
+      </Text>
+    </Group>
   );
 }
 
