@@ -40,7 +40,7 @@ from hansa_core.secagg.parameters import least_survivors, parameters_of
 from hansa_core.secagg.plans import Terms
 from hansa_core.secagg.ranges import first_ranges
 from hansa_core.secagg.rosters import Group, graph_of, open_group, vector_layout
-from hansa_core.secagg.shamir import recover, split
+from hansa_core.secagg.shamir import agreed_secrets, deal
 from hansa_core.secagg.site import OwnKeys, confirm, make_keys, mask
 from hansa_core.secagg.sums import MaskedFile, SumJob, sum_words
 from hansa_core.secagg.terms import QuantiserPlan, SummedMetrics, Weighing
@@ -289,24 +289,19 @@ def _hub(party: Party, words: NDArray[np.uint64], lost: int) -> tuple[float, flo
     return unmasking, _reconstruction(party.group, min(total, SHARED)) * total / min(total, SHARED)
 
 
-def _reconstruction(group: Group, seeds: int) -> float:
+def _reconstruction(group: Group, count: int) -> float:
     """Return the seconds of getting so many seeds out of shares, each checked."""
     sizes = parameters_of(len(group.roster.members))
     round_digest = bytes(32)
-    dealt: list[tuple[dict[int, bytes], bytes]] = []
-    for _ in range(seeds):
-        seed = os.urandom(32)
-        shares = split(seed, threshold=sizes.threshold, shares=sizes.committee)
-        some = {x + 1: shares[x] for x in range(sizes.threshold)}
-        dealt.append((some, commitment(round_digest, seed)))
+    seeds = [os.urandom(32) for _ in range(count)]
+    dealt = deal(seeds, threshold=sizes.threshold, shares=sizes.committee)
+    rows = dict(enumerate(dealt[: sizes.threshold], 1))
+    committed = [commitment(round_digest, seed) for seed in seeds]
 
     def work() -> None:
-        for some, committed in dealt:
-            recover(
-                some,
-                sizes.threshold,
-                lambda seed, committed=committed: commitment(round_digest, seed) == committed,
-            )
+        for seed, known in zip(agreed_secrets(rows, sizes.threshold), committed, strict=True):
+            if seed is None or commitment(round_digest, seed) != known:
+                raise AssertionError("a seed was not what was dealt")
 
     return _best(work)
 

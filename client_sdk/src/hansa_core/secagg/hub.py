@@ -29,7 +29,7 @@ from hansa_core.secagg.messages import (
 from hansa_core.secagg.plans import Terms
 from hansa_core.secagg.rosters import Group, check_header, check_members, graph_of
 from hansa_core.secagg.seals import SealsFile
-from hansa_core.secagg.shamir import SHARE_SIZE, recover
+from hansa_core.secagg.shamir import SHARE_SIZE, agreed_secrets, recover
 from hansa_core.signing import decode_base64, encode_base64
 
 
@@ -169,6 +169,7 @@ def reconstruct(
     round_digest = bytes.fromhex(header.digest())
     count = _count(graph, survivors)
     shares = {group.seat(it.member) + 1: _shares_of(it, count) for it in openings}
+    agreed = agreed_secrets(shares, group.parameters.threshold)
     wrong: set[int] = set()
     own: list[bytes] = []
     pairs: list[tuple[int, int, bytes]] = []
@@ -176,9 +177,12 @@ def reconstruct(
 
     def next_seed(committed: bytes) -> bytes:
         nonlocal place
-        here = {x: row[place] for x, row in shares.items()}
+        likely, at = agreed[place], place
         place += 1
         accept = partial(_is_committed, round_digest, committed)
+        if likely is not None and accept(likely):
+            return likely
+        here = {x: row[at] for x, row in shares.items()}
         trusted = {x: share for x, share in here.items() if x not in wrong}  # spares a decoding
         try:
             seed, liars = recover(trusted, group.parameters.threshold, accept)

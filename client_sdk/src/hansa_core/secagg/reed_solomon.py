@@ -18,7 +18,7 @@ Polynomial = list[int]
 class Decoder:
     """The code of one set of points, for many words."""
 
-    __slots__ = ("_checks", "_points", "_prime", "_product", "_size", "_weights", "radius")
+    __slots__ = ("_points", "_prime", "_product", "_size", "_weights", "checks", "radius")
 
     def __init__(self, points: Sequence[int], size: int, prime: int) -> None:
         """Prepare for words at different `points`, of polynomials of `size` coefficients."""
@@ -31,14 +31,15 @@ class Decoder:
             self._product = _times_root(self._product, point, prime)
         slope = [power * value for power, value in enumerate(self._product)][1:]
         self._weights = [pow(_at(slope, point, prime), -1, prime) for point in points]
-        self._checks = self._random_check()
+        # One random word of the dual code: its product with a word of the code is 0.
+        self.checks = self._random_check()
 
     def consistent(self, word: Sequence[int]) -> bool:
         """Return whether one polynomial has all these values; wrong with probability 1 / prime.
 
         One random word of the dual code is multiplied with it, drawn when the decoder is made.
         """
-        return sum(map(mul, self._checks, word)) % self._prime == 0
+        return sum(map(mul, self.checks, word)) % self._prime == 0
 
     def decode(self, word: Sequence[int]) -> tuple[int, frozenset[int]] | None:
         """Return the polynomial's constant term and the points whose values are wrong, or None.

@@ -6,8 +6,9 @@ bytes big-endian. Any `threshold` shares give the secret back, fewer say nothing
 Python's integers do all the arithmetic: none of it runs once per parameter.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from itertools import zip_longest
 from math import prod
 from operator import mul
 from os import urandom
@@ -21,13 +22,14 @@ SHARE_SIZE = 33  # bytes
 
 _SECRETS = 2**256
 _BITS = PRIME.bit_length()
+_PRODUCTS = 2 * SHARE_SIZE + 2  # bytes: the sum of 2^30 products of two values below p
 _PRIME_BYTES = PRIME.to_bytes(SHARE_SIZE, "big")  # in the order of numbers, as all shares are
 
 
 class Interpolation:
     """The constant term of the polynomial through given x's, for many secrets."""
 
-    __slots__ = ("_weights", "points")
+    __slots__ = ("points", "weights")
 
     def __init__(self, points: Sequence[int]) -> None:
         """Prepare for shares at `points`, which are different and positive.
@@ -37,7 +39,7 @@ class Interpolation:
         """
         _check_points(points)
         self.points = tuple(points)
-        self._weights = _weights_at_zero(self.points)
+        self.weights = _weights_at_zero(self.points)
 
     def secret(self, shares: Sequence[bytes]) -> bytes:
         """Return the secret of one share for each point, in their order.
@@ -53,7 +55,7 @@ class Interpolation:
 
     def constant(self, values: Sequence[int]) -> int:
         """Return the constant term of one value for each point, in their order."""
-        return sum(map(mul, self._weights, values)) % PRIME
+        return sum(map(mul, self.weights, values)) % PRIME
 
 
 def split(
@@ -96,12 +98,13 @@ def deal(
     bits = _BITS + threshold.bit_length() + (threshold - 1) * shares.bit_length()
     lane = (bits + 7) // 8
     descending = [
-        _side_by_side([_uniform(random_bytes) for _ in secrets], lane) for _ in range(threshold - 1)
+        _side_by_side([_uniform(random_bytes).to_bytes(SHARE_SIZE, "big") for _ in secrets], lane)
+        for _ in range(threshold - 1)
     ]
-    descending.append(_side_by_side([int.from_bytes(it, "big") for it in secrets], lane))
+    descending.append(_side_by_side(secrets, lane))
     return [
         [
-            (value % PRIME).to_bytes(SHARE_SIZE, "big")
+            value.to_bytes(SHARE_SIZE, "big")
             for value in _apart(_evaluate(descending, x), lane, len(secrets))
         ]
         for x in range(1, shares + 1)
@@ -119,6 +122,42 @@ def combine(shares: Mapping[int, bytes], threshold: int) -> bytes:
     _check_threshold(shares, threshold)
     points = tuple(sorted(shares)[:threshold])
     return _interpolation_of(points).secret([shares[x] for x in points])
+
+
+def agreed_secrets(rows: Mapping[int, Sequence[bytes]], threshold: int) -> list[bytes | None]:
+    """Return the secret of each place whose shares all lie on one polynomial; else None.
+
+    For many secrets with shares at the same x's: all are found in one pass, side by side in one
+    integer. Of None, `recover` says more. As there, a secret is right only if it fits its
+    commitment.
+
+    Args:
+        rows: by x, one share of every secret, in their order.
+
+    Raises:
+        ShareError: fewer x's than the threshold, or rows of different lengths.
+    """
+    _check_threshold(rows, threshold)
+    points = tuple(sorted(rows))
+    count = len(rows[points[0]])
+    if any(len(row) != count for row in rows.values()):
+        raise ShareError(f"rows of {sorted(map(len, rows.values()))} shares, wanted one length")
+    if not all(map(_are_readable, rows.values())):
+        return [None] * count
+    weights = _interpolation_of(points[:threshold]).weights
+    constants = checks = 0
+    for x, weight, check in zip_longest(
+        points, weights, _decoder_of(points, threshold).checks, fillvalue=0
+    ):
+        row = _side_by_side(rows[x], _PRODUCTS)
+        constants += weight * row
+        checks += check * row
+    return [
+        value.to_bytes(SECRET_SIZE, "big") if check == 0 and value < _SECRETS else None
+        for value, check in zip(
+            _apart(constants, _PRODUCTS, count), _apart(checks, _PRODUCTS, count), strict=True
+        )
+    ]
 
 
 def recover(
@@ -177,6 +216,10 @@ def _readable_values(shares: Mapping[int, bytes]) -> dict[int, int]:
     }
 
 
+def _are_readable(row: Sequence[bytes]) -> bool:
+    return set(map(len, row)) <= {SHARE_SIZE} and max(row, default=b"") < _PRIME_BYTES
+
+
 def _value_of(share: bytes, x: int) -> int:
     value = int.from_bytes(share, "big")
     if len(share) != SHARE_SIZE or value >= PRIME:
@@ -201,16 +244,18 @@ def _uniform(random_bytes: Callable[[int], bytes]) -> int:
             return value
 
 
-def _side_by_side(values: Iterable[int], lane: int) -> int:
-    """Return values in lanes of so many bytes, the first one lowest."""
-    return int.from_bytes(b"".join(value.to_bytes(lane, "little") for value in values), "little")
+def _side_by_side(values: Sequence[bytes], lane: int) -> int:
+    """Return big-endian values of one size in lanes of so many bytes, the first one highest."""
+    size = len(values[0]) if values else lane
+    return int.from_bytes(bytes(lane - size).join(values), "big")
 
 
 def _apart(packed: int, lane: int, count: int) -> list[int]:
-    """Return the values of `count` lanes."""
-    data = packed.to_bytes(lane * count, "little")
+    """Return the values of `count` lanes, modulo p."""
+    data = packed.to_bytes(lane * count, "big")
     return [
-        int.from_bytes(data[start : start + lane], "little") for start in range(0, len(data), lane)
+        int.from_bytes(data[start : start + lane], "big") % PRIME
+        for start in range(0, len(data), lane)
     ]
 
 

@@ -14,6 +14,7 @@ from hansa_core.secagg.shamir import (
     PRIME,
     SHARE_SIZE,
     Interpolation,
+    agreed_secrets,
     combine,
     deal,
     recover,
@@ -34,6 +35,10 @@ EDGES = [
 
 def numbered(shares: Iterable[bytes]) -> dict[int, bytes]:
     return dict(enumerate(shares, 1))
+
+
+def numbered_rows(dealt: Iterable[Iterable[bytes]]) -> dict[int, list[bytes]]:
+    return {x: list(row) for x, row in enumerate(dealt, 1)}
 
 
 def moved(share: bytes, by: int) -> bytes:
@@ -269,3 +274,46 @@ def test_wrong_shares_of_a_large_committee_are_found() -> None:
         made[x] = moved(made[x], x)
     assert len(wrong) == 25
     assert recover(made, 52, SECRET.__eq__) == (SECRET, wrong)
+
+
+@pytest.mark.parametrize(("threshold", "shares"), [*SIZES, (49, 96)])
+def test_many_secrets_come_back_at_once(threshold: int, shares: int) -> None:
+    rows = numbered_rows(deal(EDGES, threshold=threshold, shares=shares))
+    assert agreed_secrets(rows, threshold) == EDGES
+    last = dict(list(rows.items())[-threshold:])
+    assert agreed_secrets(last, threshold) == EDGES
+
+
+def test_a_place_with_a_wrong_share_is_told_and_the_others_come_back() -> None:
+    """Also where the wrong share is not among those that the secret is computed from."""
+    for liar in (1, 7):
+        rows = numbered_rows(deal(EDGES, threshold=3, shares=7))
+        rows[liar][2] = moved(rows[liar][2], 1)
+        assert agreed_secrets(rows, 3) == [*EDGES[:2], None, *EDGES[3:]]
+        here = {x: row[2] for x, row in rows.items()}
+        assert recover(here, 3, EDGES[2].__eq__) == (EDGES[2], frozenset({liar}))
+
+
+@pytest.mark.parametrize("bad", [b"", bytes(32), PRIME.to_bytes(SHARE_SIZE, "big")])
+def test_rows_with_unreadable_shares_are_left_to_a_closer_look(bad: bytes) -> None:
+    rows = numbered_rows(deal(EDGES, threshold=3, shares=5))
+    rows[4][1] = bad
+    assert agreed_secrets(rows, 3) == [None] * len(EDGES)
+
+
+def test_a_constant_beyond_the_secrets_is_none() -> None:
+    """Values of the constant polynomial p - 1 are on one polynomial, but no 32 bytes."""
+    share = (PRIME - 1).to_bytes(SHARE_SIZE, "big")
+    assert agreed_secrets(numbered_rows([[share]] * 4), 2) == [None]
+
+
+def test_too_few_rows_and_ragged_ones_are_refused() -> None:
+    rows = numbered_rows(deal(EDGES, threshold=3, shares=5))
+    with pytest.raises(ShareError, match="2 shares came, wanted at least 3"):
+        agreed_secrets({x: rows[x] for x in (1, 2)}, 3)
+    with pytest.raises(ShareError, match=r"\[5, 6, 6\] shares, wanted one length"):
+        agreed_secrets({1: rows[1], 2: rows[2][:-1], 3: rows[3]}, 3)
+
+
+def test_no_rows_of_no_secrets_are_empty() -> None:
+    assert agreed_secrets({1: [], 2: []}, 2) == []
