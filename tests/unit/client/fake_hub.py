@@ -154,7 +154,11 @@ class FakeHub:
         self.faults.append(Fault(method, path_part, times, answer))
 
     def gate(self, key: str) -> Gate:
-        """Hold the next request whose "METHOD path" holds `key`."""
+        """Hold the next request whose "METHOD path" holds `key`; nothing comes of it.
+
+        Whoever sent it is dead before the gate opens. Were it served then, it would race with what
+        comes next.
+        """
         gate = Gate()
         self.gates[key] = gate
         return gate
@@ -409,6 +413,7 @@ class FakeHub:
                     await asyncio.get_running_loop().run_in_executor(
                         None, held.opened.wait, DEADLINE
                     )
+                    return problem(503, "unavailable", "this request was held and is dropped")
                 for fault in self.faults:
                     if fault.times and fault.method == request.method and fault.path_part in path:
                         fault.times -= 1

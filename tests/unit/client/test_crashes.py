@@ -155,10 +155,9 @@ def test_runner_killed_while_it_waits_for_the_hub_resumes(
     stored = list((state.path / "tasks").glob("*/answer.json"))
     gate.opened.set()
     kinds = resume(state)
-    assert len(hub.updates) >= 1
+    assert len(hub.updates) == 1
     assert trainings(state) == times_trained
     assert len({content for _, content in hub.uploads}) == 1
-    assert len({update.signature for update in hub.updates}) == 1
     assert ("task_resumed" in kinds) == bool(stored)
     assert list((state.path / "tasks").iterdir()) == []
 
