@@ -58,22 +58,6 @@ class Interpolation:
         return sum(map(mul, self.weights, values)) % PRIME
 
 
-def split(
-    secret: bytes,
-    *,
-    threshold: int,
-    shares: int,
-    random_bytes: Callable[[int], bytes] = urandom,
-) -> list[bytes]:
-    """Return the shares at x = 1 .. `shares` of a 32-byte secret.
-
-    Raises:
-        ShareError: a secret of another length, or a threshold not within 1 to `shares`.
-    """
-    dealt = deal([secret], threshold=threshold, shares=shares, random_bytes=random_bytes)
-    return [one for (one,) in dealt]
-
-
 def deal(
     secrets: Sequence[bytes],
     *,
@@ -81,7 +65,7 @@ def deal(
     shares: int,
     random_bytes: Callable[[int], bytes] = urandom,
 ) -> list[list[bytes]]:
-    """Return, for each x = 1 .. `shares`, the shares of all secrets in their order.
+    """Return, for each x = 1 .. `shares`, the shares of all 32-byte secrets in their order.
 
     Each secret has a polynomial of its own. All of them are evaluated at once, side by side in one
     integer, in lanes so wide that none reaches the next.

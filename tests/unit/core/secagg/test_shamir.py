@@ -1,8 +1,9 @@
 """Sharing secrets: round trips, wrong shares found, too many of them refused."""
 
 import hashlib
+import os
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import combinations
 
 import pytest
@@ -18,7 +19,6 @@ from hansa_core.secagg.shamir import (
     combine,
     deal,
     recover,
-    split,
 )
 
 SECRET = hashlib.sha256(b"secret").digest()
@@ -35,6 +35,18 @@ EDGES = [
 
 def numbered(shares: Iterable[bytes]) -> dict[int, bytes]:
     return dict(enumerate(shares, 1))
+
+
+def split(
+    secret: bytes,
+    *,
+    threshold: int,
+    shares: int,
+    random_bytes: Callable[[int], bytes] = os.urandom,
+) -> list[bytes]:
+    """Return the shares of one secret."""
+    dealt = deal([secret], threshold=threshold, shares=shares, random_bytes=random_bytes)
+    return [share for (share,) in dealt]
 
 
 def numbered_rows(dealt: Iterable[Iterable[bytes]]) -> dict[int, list[bytes]]:
