@@ -32,6 +32,14 @@ def test_a_lost_connection_shows_and_heals(visit: Visit, stage: Stage) -> None:
     client.change_federation(heart.SLUG, _renamed("Heart disease, four hospitals"))
 
 
+def test_a_slow_connection_shows_the_name_before_the_scripts_have_come(visit: Visit) -> None:
+    visit.page.route("**/assets/*.js", lambda route: route.abort())
+    visit.page.goto(visit.base)
+    expect(visit.page.get_by_role("status", name="Loading")).to_have_text("Hansa")
+    visit.page.unroute_all()
+    visit.open("")
+
+
 def _renamed(name: str) -> wire.FederationChange:
     return wire.FederationChange(name=name)
 

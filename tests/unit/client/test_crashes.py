@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from hansa.identity import StateDir, open_state_dir
-from hansa.journal import store_tensors
+from hansa.journal import Answer, store_tensors
 from hansa.options import RunnerOptions
 from hansa.runner import SiteRunner
 from hansa.site import enroll
@@ -152,10 +152,18 @@ def test_runner_killed_while_it_waits_for_the_hub_resumes(
     first = start(state, "--once")
     assert gate.reached.wait(DEADLINE)
     kill(first)
-    stored = list((state.path / "tasks").glob("*/answer.json"))
+    stored = [
+        Answer.model_validate_json(file.read_bytes())
+        for file in (state.path / "tasks").glob("*/answer.json")
+    ]
     gate.opened.set()
     kinds = resume(state)
     assert len(hub.updates) == 1
+    for signed in stored:
+        assert (hub.updates[0].signature, hub.updates[0].manifest) == (
+            signed.signature,
+            signed.manifest,
+        )
     assert trainings(state) == times_trained
     assert len({content for _, content in hub.uploads}) == 1
     assert ("task_resumed" in kinds) == bool(stored)
