@@ -4,10 +4,13 @@ A site sends a bearer token. So does a person, or else the console's cookie with
 token in it: a browser sends that by itself, whoever wrote the page, so whatever changes something
 needs a header as well that other sites' pages cannot send. No site route looks at the cookie.
 
-Each resolver opens its own short transaction: no connection is held while a handler runs.
+Each resolver opens its own short transaction: no connection is held while a handler runs. What a
+site does many times a round asks who it is in the transaction that does the work (AskingSite):
+one thread and one connection for both.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import Depends, Path, Request
@@ -17,6 +20,7 @@ from app.api.resources import Now, TransactionsDep
 from app.domain.errors import ClientHeaderMissingError, NotAuthenticatedError
 from app.services import enrollment, federations, sessions
 from app.services.principals import Membership, Principal, SitePrincipal
+from app.services.transactions import Tx
 
 SESSION_COOKIE = "hansa_session"
 CLIENT_HEADER = "Hansa-Client"
@@ -105,17 +109,31 @@ def access(
         return federations.access(tx, principal, federation)
 
 
+@dataclass(frozen=True, slots=True)
+class AskingSite:
+    """A site that has sent a token; nobody has looked yet what that is worth."""
+
+    secret: str
+    address: str | None
+    asked_at: datetime
+
+    def identify(self, tx: Tx) -> SitePrincipal:
+        """Return the active site. Raises NotAuthenticatedError, SiteNotActiveError."""
+        site = enrollment.authenticate(tx, self.secret, now=self.asked_at, allow_pending=False)
+        return replace(site, address=self.address)
+
+
+async def asking_site(credentials: SiteCredentials, address: ClientAddress, now: Now) -> AskingSite:
+    """Return who asks, not identified yet. Raises NotAuthenticatedError without a token."""
+    return AskingSite(_secret(credentials), address, now)
+
+
 def current_site(
-    credentials: SiteCredentials,
-    address: ClientAddress,
-    transactions: TransactionsDep,
-    now: Now,
+    asking: Annotated[AskingSite, Depends(asking_site)], transactions: TransactionsDep
 ) -> SitePrincipal:
     """Return the active site that asks. Raises NotAuthenticatedError, SiteNotActiveError."""
-    secret = _secret(credentials)
     with transactions.reading() as tx:
-        site = enrollment.authenticate(tx, secret, now=now, allow_pending=False)
-    return replace(site, address=address)
+        return asking.identify(tx)
 
 
 def site_or_person(

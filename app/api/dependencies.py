@@ -5,9 +5,11 @@ from typing import Annotated
 from fastapi import Depends, Header, Query, Request
 
 from app.api.auth import (
+    AskingSite,
     ClientAddress,
     access,
     any_site,
+    asking_site,
     current_admin,
     current_person,
     current_site,
@@ -30,6 +32,7 @@ from app.services.principals import Membership, Principal, SitePrincipal
 __all__ = [
     "Access",
     "AnySite",
+    "Asking",
     "ArtifactsDep",
     "BellDep",
     "ClientAddress",
@@ -53,6 +56,7 @@ __all__ = [
 CurrentPerson = Annotated[Principal, Depends(current_person)]
 CurrentAdmin = Annotated[Principal, Depends(current_admin)]
 Access = Annotated[Membership, Depends(access)]
+Asking = Annotated[AskingSite, Depends(asking_site)]
 CurrentSite = Annotated[SitePrincipal, Depends(current_site)]
 SiteOrPerson = Annotated[SitePrincipal | Principal, Depends(site_or_person)]
 AnySite = Annotated[SitePrincipal, Depends(any_site)]

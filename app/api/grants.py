@@ -14,11 +14,12 @@ from typing import Annotated, Generic, TypeVar
 from fastapi import Depends, Request
 
 from app.api.auth import (
+    AskingSite,
     ClientAddress,
     FederationName,
     PersonSecret,
-    SiteCredentials,
     access,
+    asking_site,
     current_person,
     current_site,
 )
@@ -57,16 +58,14 @@ def key_of(*parts: str) -> bytes:
 
 async def _sending_site(
     request: Request,
-    credentials: SiteCredentials,
-    address: ClientAddress,
+    asking: Annotated[AskingSite, Depends(asking_site)],
     transactions: TransactionsDep,
-    now: Now,
 ) -> SitePrincipal:
     grants: Grants[SitePrincipal] = request.app.state.site_grants
-    key = key_of(credentials.credentials if credentials else "", address or "")
+    key = key_of(asking.secret, asking.address or "")
     found = grants.get(key)
     if found is None:
-        found = await asyncio.to_thread(current_site, credentials, address, transactions, now)
+        found = await asyncio.to_thread(current_site, asking, transactions)
         grants.put(key, found)
     return found
 

@@ -46,7 +46,8 @@ async def _settings(request: Request) -> Settings:
 TransactionsDep = Annotated[Transactions, Depends(_transactions)]
 
 
-async def _now(transactions: TransactionsDep) -> datetime:
+async def _now(request: Request) -> datetime:
+    transactions: Transactions = request.app.state.transactions
     if transactions.clock.is_set:
         return transactions.clock.now()
     return await asyncio.to_thread(transactions.now)  # the process's first request

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, insert, or_, select
+from sqlalchemy import bindparam, func, insert, or_, select
 from sqlalchemy.orm import Session
 
 from app.db.models import Event
+
+_LOCK = select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("federation"), 0)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +33,7 @@ def append(session: Session, events: Sequence[NewEvent]) -> None:
         return
     session.flush()
     for federation_id in sorted({event.federation_id for event in events}):
-        session.execute(
-            select(func.pg_advisory_xact_lock(func.hashtextextended(str(federation_id), 0)))
-        )
+        session.execute(_LOCK, {"federation": str(federation_id)})
     session.execute(
         insert(Event),
         [

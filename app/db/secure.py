@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import bindparam, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from app.db.models import (
@@ -32,6 +32,18 @@ from hansa_core.wire import DutyKind
 
 AT_WORK = (RosterState.GATHERING, RosterState.CONFIRMING)
 COMMITTEE_WANTED = (RoundState.COLLECTING, RoundState.SIGNING, RoundState.OPENING)
+
+_OPEN_DUTIES = (  # built once: every claim of every site asks it
+    select(func.count())
+    .select_from(Duty)
+    .join(Round, Round.id == Duty.round_id)
+    .join(Run, Run.id == Round.run_id)
+    .where(
+        Duty.site_id == bindparam("site_id"),
+        Duty.state == DutyState.OPEN,
+        Run.state == RunState.RUNNING,
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,14 +215,7 @@ def open_duties(session: Session, site_id: UUID, *, limit: int) -> list[DutyCont
 
 def count_open_duties(session: Session, site_id: UUID) -> int:
     """Return how many duties the site owes to running runs."""
-    query = (
-        select(func.count())
-        .select_from(Duty)
-        .join(Round, Round.id == Duty.round_id)
-        .join(Run, Run.id == Round.run_id)
-        .where(Duty.site_id == site_id, Duty.state == DutyState.OPEN, Run.state == RunState.RUNNING)
-    )
-    return session.execute(query).scalar_one()
+    return session.execute(_OPEN_DUTIES, {"site_id": site_id}).scalar_one()
 
 
 def owes_setup(session: Session, site_id: UUID) -> bool:

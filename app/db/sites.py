@@ -5,16 +5,46 @@ federation; reads for a site start at its token or its key.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, delete, false, func, select, update
+from sqlalchemy import Row, Select, bindparam, delete, false, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.db.models import Federation, Site, SiteChallenge, SiteKey, SiteToken
 from hansa_core.states import SiteState
+
+# These two statements go with every request of a site: they are built once.
+_HOLDER = (
+    select(
+        *(Site.id, Site.federation_id, Site.name, Site.state, Site.state_reason),
+        *(SiteKey.id, SiteKey.public_key),
+    )
+    .join(SiteToken, SiteToken.site_id == Site.id)
+    .join(SiteKey, SiteKey.id == SiteToken.key_id)
+    .where(
+        SiteToken.token_hash == bindparam("token_hash"),
+        SiteToken.expires_at > bindparam("now"),
+        SiteKey.retired_at.is_(None),
+    )
+)
+_LAST_SEEN = select(Site.last_seen_at).where(Site.id == bindparam("site_id"))
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who has an access token, with the key that it was given for."""
+
+    site_id: UUID
+    federation_id: UUID
+    name: str
+    state: str
+    state_reason: str | None
+    key_id: UUID
+    public_key: bytes
 
 
 def insert_site(session: Session, **columns: Any) -> Site | None:  # noqa: ANN401 -- column values
@@ -110,21 +140,10 @@ def retire_key(session: Session, key_id: UUID, *, now: datetime) -> None:
     session.execute(update(SiteKey).where(SiteKey.id == key_id).values(retired_at=now))
 
 
-def holder_of(
-    session: Session, token_hash: bytes, *, now: datetime
-) -> Row[tuple[Site, SiteKey]] | None:
-    """Return the site whose unexpired token has this hash, with the key it was given for."""
-    query = (
-        select(Site, SiteKey)
-        .join(SiteToken, SiteToken.site_id == Site.id)
-        .join(SiteKey, SiteKey.id == SiteToken.key_id)
-        .where(
-            SiteToken.token_hash == token_hash,
-            SiteToken.expires_at > now,
-            SiteKey.retired_at.is_(None),
-        )
-    )
-    return session.execute(query).one_or_none()
+def holder_of(session: Session, token_hash: bytes, *, now: datetime) -> Holder | None:
+    """Return the site whose unexpired token has this hash."""
+    row = session.execute(_HOLDER, {"token_hash": token_hash, "now": now}).one_or_none()
+    return None if row is None else Holder(*row)
 
 
 def insert_challenge(
@@ -177,7 +196,7 @@ def delete_tokens(session: Session, site_id: UUID) -> None:
 
 
 def last_seen(session: Session, site_id: UUID) -> datetime | None:
-    return session.execute(select(Site.last_seen_at).where(Site.id == site_id)).scalar_one()
+    return session.execute(_LAST_SEEN, {"site_id": site_id}).scalar_one()
 
 
 def touch(

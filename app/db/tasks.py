@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from app.db.models import (
@@ -52,37 +52,77 @@ class AnsweredTask:
     evaluation: Evaluation | None
 
 
+# What sites ask all day is built once: to build a statement over five tables and its cache key
+# takes as long as to execute it.
+_CONTEXT = (
+    select(Task, Round, Run, Checkpoint, Artifact.size)
+    .join(Round, Round.id == Task.round_id)
+    .join(Run, Run.id == Round.run_id)
+    .join(Checkpoint, Checkpoint.id == Round.base_checkpoint_id)
+    .join(
+        Artifact,
+        (Artifact.federation_id == Checkpoint.federation_id)
+        & (Artifact.digest == Checkpoint.digest),
+    )
+)
+_OLDEST_CLAIMABLE = (
+    _CONTEXT.join(Site, Site.id == Task.site_id)
+    .where(
+        Task.site_id == bindparam("site_id"),
+        Task.state.in_((TaskState.OPEN, TaskState.CLAIMED)),
+        Run.state == RunState.RUNNING,
+        Site.state == SiteState.ACTIVE,  # a waiting claim may outlive the site's admission
+    )
+    .order_by(Task.id)
+    .limit(1)
+    .with_for_update(of=Task, key_share=True)
+)
+_OF_SITE = (Task.id == bindparam("task_id"), Task.site_id == bindparam("site_id"))
+_CONTEXT_OF_SITE = _CONTEXT.where(*_OF_SITE)
+_BASE_OF_SITE = (
+    select(Checkpoint.federation_id, Checkpoint.digest, Artifact.size)
+    .select_from(Task)
+    .join(Round, Round.id == Task.round_id)
+    .join(Checkpoint, Checkpoint.id == Round.base_checkpoint_id)
+    .join(
+        Artifact,
+        (Artifact.federation_id == Checkpoint.federation_id)
+        & (Artifact.digest == Checkpoint.digest),
+    )
+    .where(*_OF_SITE)
+)
+_LOCKED_CONTEXT = _CONTEXT_OF_SITE.with_for_update(of=Task, key_share=True)
+_ROUND_OF_TASK = select(Task.round_id).where(*_OF_SITE)
+_RUN_OF_ROUND = select(Round.run_id).where(Round.id == bindparam("round_id"))
+_ROUNDS_THAT_TAKE_ANSWERS = (
+    select(Round.id)
+    .where(
+        Round.run_id == _RUN_OF_ROUND.scalar_subquery(),
+        (Round.id == bindparam("round_id")) | (Round.state == RoundState.COLLECTING),
+    )
+    .order_by(Round.id)
+    .with_for_update(read=True)
+)
+_UPDATE_OF_TASK = select(Update).where(Update.task_id == bindparam("task_id"))
+
+
 def oldest_claimable(session: Session, site_id: UUID) -> TaskContext | None:
     """Return the site's oldest unfinished task of a running run, locked."""
-    query = (
-        select(Task, Round, Run, Checkpoint, Artifact.size)
-        .join(Round, Round.id == Task.round_id)
-        .join(Run, Run.id == Round.run_id)
-        .join(Checkpoint, Checkpoint.id == Round.base_checkpoint_id)
-        .join(
-            Artifact,
-            (Artifact.federation_id == Checkpoint.federation_id)
-            & (Artifact.digest == Checkpoint.digest),
-        )
-        .join(Site, Site.id == Task.site_id)
-        .where(
-            Task.site_id == site_id,
-            Task.state.in_((TaskState.OPEN, TaskState.CLAIMED)),
-            Run.state == RunState.RUNNING,
-            Site.state == SiteState.ACTIVE,  # a waiting claim may outlive the site's admission
-        )
-        .order_by(Task.id)
-        .limit(1)
-        .with_for_update(of=Task, key_share=True)
-    )
-    row = session.execute(query).one_or_none()
+    row = session.execute(_OLDEST_CLAIMABLE, {"site_id": site_id}).one_or_none()
     return None if row is None else TaskContext(*row)
 
 
 def find_context(session: Session, task_id: UUID, site_id: UUID) -> TaskContext | None:
     """Return the site's task with its context, without a lock."""
-    row = session.execute(_context(task_id, site_id)).one_or_none()
+    of_site = {"task_id": task_id, "site_id": site_id}
+    row = session.execute(_CONTEXT_OF_SITE, of_site).one_or_none()
     return None if row is None else TaskContext(*row)
+
+
+def find_base(session: Session, task_id: UUID, site_id: UUID) -> tuple[UUID, str, int] | None:
+    """Return federation, digest and size of the checkpoint that the site's task starts from."""
+    row = session.execute(_BASE_OF_SITE, {"task_id": task_id, "site_id": site_id}).one_or_none()
+    return None if row is None else (row.federation_id, row.digest, row.size)
 
 
 def lock_context(session: Session, task_id: UUID, site_id: UUID) -> TaskContext | None:
@@ -91,20 +131,12 @@ def lock_context(session: Session, task_id: UUID, site_id: UUID) -> TaskContext 
     The rounds are locked before the task, as everywhere: a buffered run's open round is another
     than the task's.
     """
-    round_id = session.scalars(
-        select(Task.round_id).where(Task.id == task_id, Task.site_id == site_id)
-    ).one_or_none()
+    of_site = {"task_id": task_id, "site_id": site_id}
+    round_id = session.scalars(_ROUND_OF_TASK, of_site).one_or_none()
     if round_id is None:
         return None
-    run_id = select(Round.run_id).where(Round.id == round_id).scalar_subquery()
-    rounds = select(Round.id).where(
-        Round.run_id == run_id,
-        (Round.id == round_id) | (Round.state == RoundState.COLLECTING),
-    )
-    session.execute(rounds.order_by(Round.id).with_for_update(read=True))
-    row = session.execute(
-        _context(task_id, site_id).with_for_update(of=Task, key_share=True)
-    ).one_or_none()
+    session.execute(_ROUNDS_THAT_TAKE_ANSWERS, {"round_id": round_id})
+    row = session.execute(_LOCKED_CONTEXT, of_site).one_or_none()
     return None if row is None else TaskContext(*row)
 
 
@@ -303,23 +335,8 @@ def barred(session: Session, run_id: UUID) -> list[tuple[Task, Site, int]]:
 
 
 def find_update(session: Session, task_id: UUID) -> Update | None:
-    return session.scalars(select(Update).where(Update.task_id == task_id)).one_or_none()
+    return session.scalars(_UPDATE_OF_TASK, {"task_id": task_id}).one_or_none()
 
 
 def find_evaluation(session: Session, task_id: UUID) -> Evaluation | None:
     return session.scalars(select(Evaluation).where(Evaluation.task_id == task_id)).one_or_none()
-
-
-def _context(task_id: UUID, site_id: UUID) -> Select[tuple[Task, Round, Run, Checkpoint, int]]:
-    return (
-        select(Task, Round, Run, Checkpoint, Artifact.size)
-        .join(Round, Round.id == Task.round_id)
-        .join(Run, Run.id == Round.run_id)
-        .join(Checkpoint, Checkpoint.id == Round.base_checkpoint_id)
-        .join(
-            Artifact,
-            (Artifact.federation_id == Checkpoint.federation_id)
-            & (Artifact.digest == Checkpoint.digest),
-        )
-        .where(Task.id == task_id, Task.site_id == site_id)
-    )

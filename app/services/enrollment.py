@@ -207,17 +207,16 @@ def authenticate(tx: Tx, secret: str, *, now: datetime, allow_pending: bool) -> 
         raise NotAuthenticatedError(
             "the site's access token is unknown or expired: get a new one by challenge"
         )
-    site, key = found
-    _refuse_states(site, SiteState.SUSPENDED, SiteState.REVOKED)
+    _refuse_states(found, SiteState.SUSPENDED, SiteState.REVOKED)
     if not allow_pending:
-        _refuse_states(site, SiteState.PENDING)
+        _refuse_states(found, SiteState.PENDING)
     return SitePrincipal(
-        id=site.id,
-        federation_id=site.federation_id,
-        name=site.name,
-        state=SiteState(site.state),
-        key_id=key.id,
-        public_key=key.public_key,
+        id=found.site_id,
+        federation_id=found.federation_id,
+        name=found.name,
+        state=SiteState(found.state),
+        key_id=found.key_id,
+        public_key=found.public_key,
     )
 
 
@@ -315,7 +314,7 @@ def _insert_site(
     return site
 
 
-def _refuse_states(site: Site, *states: SiteState) -> None:
+def _refuse_states(site: Site | rows.Holder, *states: SiteState) -> None:
     if site.state in states:
         reason = f": {site.state_reason}" if site.state_reason else ""
         kind = SiteRevokedError if site.state == SiteState.REVOKED else SiteNotActiveError

@@ -187,11 +187,10 @@ def find_checkpoint_blob(tx: Tx, task_id: UUID, site_id: UUID) -> Blob:
     Raises:
         NotFoundError: the site has no such task.
     """
-    context = rows.find_context(tx.session, task_id, site_id)
-    if context is None:
+    found = rows.find_base(tx.session, task_id, site_id)
+    if found is None:
         raise NotFoundError(f"this site has no task {task_id}")
-    checkpoint = context.checkpoint
-    return Blob(checkpoint.federation_id, checkpoint.digest, context.checkpoint_size)
+    return Blob(*found)
 
 
 def find_slot_blob(tx: Tx, task_id: UUID, site_id: UUID, name: str) -> Blob:

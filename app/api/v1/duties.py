@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Response, status
 
 from app.api.dependencies import (
     ArtifactsDep,
+    Asking,
     BellDep,
     CurrentSite,
     Now,
@@ -78,17 +79,19 @@ async def claim_duties(
         SignatureRefusedError,
     ),
 )
-def answer_duty(
+async def answer_duty(
     duty_id: UUID,
     body: wire.DutyAnswer,
-    site: CurrentSite,
+    asking: Asking,
     transactions: TransactionsDep,
     now: Now,
     response: Response,
 ) -> wire.DutyReceipt:
     """Do a duty. The same answer again answers 200."""
-    with transactions.begin("answer_duty") as tx:
-        receipt, created = duties.answer(tx, duty_id, site, body, now=now)
+    receipt, created = await transactions.run(
+        "answer_duty",
+        lambda tx: duties.answer(tx, duty_id, asking.identify(tx), body, now=now),
+    )
     if not created:
         response.status_code = status.HTTP_200_OK
     return receipt
@@ -99,13 +102,15 @@ def answer_duty(
     status_code=status.HTTP_204_NO_CONTENT,
     responses=problems(NotFoundError, TaskClosedError),
 )
-def refuse_duty(
+async def refuse_duty(
     duty_id: UUID,
     body: wire.DutyRefusal,
-    site: CurrentSite,
+    asking: Asking,
     transactions: TransactionsDep,
     now: Now,
 ) -> None:
     """Say why the site's own checks forbid a duty; people are told at once."""
-    with transactions.begin("refuse_duty") as tx:
-        duties.refuse(tx, duty_id, site, body, now=now)
+    await transactions.run(
+        "refuse_duty",
+        lambda tx: duties.refuse(tx, duty_id, asking.identify(tx), body, now=now),
+    )

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Header, Query, Request, Response, status
 from app.api import blobs
 from app.api.dependencies import (
     ArtifactsDep,
+    Asking,
     BellDep,
     CurrentSite,
     Now,
@@ -112,10 +113,10 @@ async def claim_task(
 
 
 @router.post("/{task_id}/heartbeat", responses=problems(NotFoundError, LeaseLostError))
-def renew_lease(
+async def renew_lease(
     task_id: UUID,
     body: wire.Heartbeat,
-    site: CurrentSite,
+    asking: Asking,
     transactions: TransactionsDep,
     settings: SettingsDep,
     now: Now,
@@ -123,10 +124,14 @@ def renew_lease(
     """Renew the lease and tell the progress; the answer may ask the site to stop."""
     lease_for = timedelta(seconds=settings.task_lease_seconds)
     online_for = timedelta(seconds=settings.site_online_seconds)
-    with transactions.begin("renew_lease") as tx:
+
+    def renew(tx: Tx) -> wire.HeartbeatReply:
+        site = asking.identify(tx)
         return tasks.renew(
             tx, task_id, site.id, body, now=now, lease_for=lease_for, online_for=online_for
         )
+
+    return await transactions.run("renew_lease", renew)
 
 
 @router.get(
@@ -141,13 +146,13 @@ def renew_lease(
 def download_task_checkpoint(
     task_id: UUID,
     request: Request,
-    site: CurrentSite,
+    asking: Asking,
     artifacts: ArtifactsDep,
     transactions: TransactionsDep,
 ) -> Response:
     """Send the global model that the task starts from."""
     with transactions.reading() as tx:
-        blob = tasks.find_checkpoint_blob(tx, task_id, site.id)
+        blob = tasks.find_checkpoint_blob(tx, task_id, asking.identify(tx).id)
     return blobs.send(request, artifacts, blob, filename=f"{blob.digest[:16]}.safetensors")
 
 
@@ -164,13 +169,13 @@ def download_task_slot(
     task_id: UUID,
     name: str,
     request: Request,
-    site: CurrentSite,
+    asking: Asking,
     artifacts: ArtifactsDep,
     transactions: TransactionsDep,
 ) -> Response:
     """Send one of the server's tensor files that the task's local work needs."""
     with transactions.reading() as tx:
-        blob = tasks.find_slot_blob(tx, task_id, site.id, name)
+        blob = tasks.find_slot_blob(tx, task_id, asking.identify(tx).id, name)
     return blobs.send(request, artifacts, blob, filename=f"{blob.digest[:16]}.safetensors")
 
 
@@ -194,7 +199,7 @@ async def upload_update(
     digest: DigestPath,
     request: Request,
     response: Response,
-    site: CurrentSite,
+    asking: Asking,
     artifacts: ArtifactsDep,
     transactions: TransactionsDep,
     settings: SettingsDep,
@@ -202,11 +207,13 @@ async def upload_update(
     part: PartName = None,
 ) -> wire.BlobReceipt:
     """Store the update's bytes; wrong tensors, NaN and infinity are refused as they arrive."""
+
+    def open_upload(tx: Tx) -> tasks.UploadTicket:
+        site = asking.identify(tx)
+        return tasks.open_upload(tx, task_id, site.id, lease_token=lease_token, part=part)
+
     try:
-        ticket = await transactions.run(
-            "open_upload",
-            lambda tx: tasks.open_upload(tx, task_id, site.id, lease_token=lease_token, part=part),
-        )
+        ticket = await transactions.run("open_upload", open_upload)
     except DomainError:
         await blobs.drain(request)
         raise
@@ -224,47 +231,53 @@ async def upload_update(
 
 
 @router.put("/{task_id}/update", status_code=status.HTTP_201_CREATED, responses=ANSWERING)
-def submit_update(
+async def submit_update(
     task_id: UUID,
     body: wire.SignedUpdate,
-    site: CurrentSite,
+    asking: Asking,
     transactions: TransactionsDep,
     now: Now,
     response: Response,
 ) -> wire.TaskReceipt:
     """Record that an uploaded blob is this task's update. The same manifest again answers 200."""
-    with transactions.begin("submit_update") as tx:
-        receipt, created = answers.submit_update(tx, task_id, site, body, now=now)
+    receipt, created = await transactions.run(
+        "submit_update",
+        lambda tx: answers.submit_update(tx, task_id, asking.identify(tx), body, now=now),
+    )
     if not created:
         response.status_code = status.HTTP_200_OK
     return receipt
 
 
 @router.put("/{task_id}/evaluation", status_code=status.HTTP_201_CREATED, responses=ANSWERING)
-def submit_evaluation(
+async def submit_evaluation(
     task_id: UUID,
     body: wire.SignedEvaluation,
-    site: CurrentSite,
+    asking: Asking,
     transactions: TransactionsDep,
     now: Now,
     response: Response,
 ) -> wire.TaskReceipt:
     """Record the metrics of an evaluation task. The same report again answers 200."""
-    with transactions.begin("submit_evaluation") as tx:
-        receipt, created = answers.submit_evaluation(tx, task_id, site, body, now=now)
+    receipt, created = await transactions.run(
+        "submit_evaluation",
+        lambda tx: answers.submit_evaluation(tx, task_id, asking.identify(tx), body, now=now),
+    )
     if not created:
         response.status_code = status.HTTP_200_OK
     return receipt
 
 
 @router.post("/{task_id}/failure", status_code=status.HTTP_204_NO_CONTENT, responses=HOLDING)
-def report_failure(
+async def report_failure(
     task_id: UUID,
     body: wire.TaskFailure,
-    site: CurrentSite,
+    asking: Asking,
     transactions: TransactionsDep,
     now: Now,
 ) -> None:
     """Say why the site cannot do the task; the researcher reads the traceback."""
-    with transactions.begin("report_failure") as tx:
-        tasks.fail(tx, task_id, site, body, now=now)
+    await transactions.run(
+        "report_failure",
+        lambda tx: tasks.fail(tx, task_id, asking.identify(tx), body, now=now),
+    )
