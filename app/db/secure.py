@@ -33,16 +33,69 @@ from hansa_core.wire import DutyKind
 AT_WORK = (RosterState.GATHERING, RosterState.CONFIRMING)
 COMMITTEE_WANTED = (RoundState.COLLECTING, RoundState.SIGNING, RoundState.OPENING)
 
-_OPEN_DUTIES = (  # built once: every claim of every site asks it
+# What every claim and every member's step asks is built once: that takes as long as to execute it.
+_OWED = (
+    Duty.site_id == bindparam("site_id"),
+    Duty.state == DutyState.OPEN,
+    Run.state == RunState.RUNNING,
+)
+_OPEN_DUTIES_COUNT = (
     select(func.count())
     .select_from(Duty)
     .join(Round, Round.id == Duty.round_id)
     .join(Run, Run.id == Round.run_id)
-    .where(
+    .where(*_OWED)
+)
+_CONTEXT = (
+    select(Duty, Roster, Round, Run)
+    .join(Roster, Roster.id == Duty.roster_id)
+    .join(Round, Round.id == Duty.round_id)
+    .join(Run, Run.id == Round.run_id)
+)
+_OPEN_DUTIES = (
+    _CONTEXT.join(Site, Site.id == Duty.site_id)
+    .where(*_OWED, Site.state == SiteState.ACTIVE)
+    .order_by(Duty.id)
+    .limit(bindparam("most"))
+)
+_OWES_SETUP = select(
+    exists().where(
         Duty.site_id == bindparam("site_id"),
-        Duty.state == DutyState.OPEN,
+        Round.id == Duty.round_id,
+        Round.state == RoundState.SETUP,
+        Run.id == Round.run_id,
         Run.state == RunState.RUNNING,
     )
+)
+_ROSTERS_AT_WORK = (
+    select(Roster)
+    .join(SecureRound, SecureRound.roster_id == Roster.id)
+    .join(Round, Round.id == SecureRound.round_id)
+    .join(Run, Run.id == Round.run_id)
+    .where(
+        Run.state == RunState.RUNNING,
+        Round.state.in_(COMMITTEE_WANTED),
+        exists().where(
+            Duty.roster_id == Roster.id,
+            Duty.site_id == bindparam("site_id"),
+            Duty.kind == DutyKind.CONFIRM,
+        ),
+    )
+    .distinct()
+)
+_ROUND_OF_DUTY = select(Duty.round_id).where(
+    Duty.id == bindparam("duty_id"), Duty.site_id == bindparam("site_id")
+)
+_HELD_ROUND = select(Round.id).where(Round.id == bindparam("round_id")).with_for_update(read=True)
+_LOCKED_DUTY = (
+    _CONTEXT.where(Duty.id == bindparam("duty_id"))
+    .with_for_update(of=Duty, key_share=True)
+    .execution_options(populate_existing=True)
+)
+_SECURE_ROUND = (
+    select(SecureRound)
+    .where(SecureRound.round_id == bindparam("round_id"))
+    .execution_options(populate_existing=True)
 )
 
 
@@ -195,76 +248,33 @@ def duties_of_round(session: Session, round_id: UUID) -> list[tuple[Duty, str]]:
 
 def open_duties(session: Session, site_id: UUID, *, limit: int) -> list[DutyContext]:
     """Return what the site owes to running runs, oldest first."""
-    query = (
-        select(Duty, Roster, Round, Run)
-        .join(Roster, Roster.id == Duty.roster_id)
-        .join(Round, Round.id == Duty.round_id)
-        .join(Run, Run.id == Round.run_id)
-        .join(Site, Site.id == Duty.site_id)
-        .where(
-            Duty.site_id == site_id,
-            Duty.state == DutyState.OPEN,
-            Run.state == RunState.RUNNING,
-            Site.state == SiteState.ACTIVE,
-        )
-        .order_by(Duty.id)
-        .limit(limit)
-    )
-    return [DutyContext(*row) for row in session.execute(query)]
+    owed = session.execute(_OPEN_DUTIES, {"site_id": site_id, "most": limit})
+    return [DutyContext(*row) for row in owed]
 
 
 def count_open_duties(session: Session, site_id: UUID) -> int:
     """Return how many duties the site owes to running runs."""
-    return session.execute(_OPEN_DUTIES, {"site_id": site_id}).scalar_one()
+    return session.execute(_OPEN_DUTIES_COUNT, {"site_id": site_id}).scalar_one()
 
 
 def owes_setup(session: Session, site_id: UUID) -> bool:
     """Tell whether a round that is being set up has asked the site."""
-    query = select(
-        exists().where(
-            Duty.site_id == site_id,
-            Round.id == Duty.round_id,
-            Round.state == RoundState.SETUP,
-            Run.id == Round.run_id,
-            Run.state == RunState.RUNNING,
-        )
-    )
-    return session.execute(query).scalar_one()
+    return session.execute(_OWES_SETUP, {"site_id": site_id}).scalar_one()
 
 
 def rosters_at_work(session: Session, site_id: UUID) -> Sequence[Roster]:
     """Return the rosters that the site is a member of and that an open round goes by."""
-    mine = exists().where(
-        Duty.roster_id == Roster.id, Duty.site_id == site_id, Duty.kind == DutyKind.CONFIRM
-    )
-    query = (
-        select(Roster)
-        .join(SecureRound, SecureRound.roster_id == Roster.id)
-        .join(Round, Round.id == SecureRound.round_id)
-        .join(Run, Run.id == Round.run_id)
-        .where(Run.state == RunState.RUNNING, Round.state.in_(COMMITTEE_WANTED), mine)
-    )
-    return session.scalars(query.distinct()).all()
+    return session.scalars(_ROSTERS_AT_WORK, {"site_id": site_id}).all()
 
 
 def lock_duty(session: Session, duty_id: UUID, site_id: UUID) -> DutyContext | None:
     """Return the site's duty, locked; its round is decided about by nobody until the commit."""
-    round_id = session.scalars(
-        select(Duty.round_id).where(Duty.id == duty_id, Duty.site_id == site_id)
-    ).one_or_none()
+    of_site = {"duty_id": duty_id, "site_id": site_id}
+    round_id = session.scalars(_ROUND_OF_DUTY, of_site).one_or_none()
     if round_id is None:
         return None
-    session.execute(select(Round.id).where(Round.id == round_id).with_for_update(read=True))
-    query = (
-        select(Duty, Roster, Round, Run)
-        .join(Roster, Roster.id == Duty.roster_id)
-        .join(Round, Round.id == Duty.round_id)
-        .join(Run, Run.id == Round.run_id)
-        .where(Duty.id == duty_id)
-        .with_for_update(of=Duty, key_share=True)
-        .execution_options(populate_existing=True)
-    )
-    row = session.execute(query).one_or_none()
+    session.execute(_HELD_ROUND, {"round_id": round_id})
+    row = session.execute(_LOCKED_DUTY, {"duty_id": duty_id}).one_or_none()
     return None if row is None else DutyContext(*row)
 
 
@@ -318,8 +328,7 @@ def confirmations(session: Session, roster_id: UUID) -> Sequence[Duty]:
 
 def find_secure_round(session: Session, round_id: UUID) -> SecureRound | None:
     """Return what a secure round has beside others; None: it is not secure, or not collecting."""
-    query = select(SecureRound).where(SecureRound.round_id == round_id)
-    return session.scalars(query.execution_options(populate_existing=True)).one_or_none()
+    return session.scalars(_SECURE_ROUND, {"round_id": round_id}).one_or_none()
 
 
 def last_totals(session: Session, run_id: UUID) -> dict[str, Any] | None:
