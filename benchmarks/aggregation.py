@@ -3,10 +3,11 @@
     python -m benchmarks.aggregation --sites 10 50 --parameters 10e6 25e6
 
 Writes float32 updates of random values to the hub's folder store, in a temporary folder, and times
-every rule of hansa_core.aggregation from the store to a sink that drops the bytes. Gigabytes a
-second (10**9) count each update once, however often the rule reads it. Beside them stand numpy's
-plain loop (in float32, over PLAIN_BYTES that are in memory already) and the machine's limit: an
-in-place add of two float32 arrays. The last line is one JSON object.
+every rule of hansa_core.aggregation from the store to a sink that drops the bytes; then, as
+`fedavg, int8`, the mean of the same updates encoded in int8 blocks. Gigabytes a second (10**9) are
+those of the stored values, and count each update once, however often the rule reads it. Beside them
+stand numpy's plain loop (in float32, over PLAIN_BYTES that are in memory already) and the machine's
+limit: an in-place add of two float32 arrays. The last line is one JSON object.
 
 Extra memory is by how much resident memory grows at its peak, pages of the page cache that the
 rule has mapped included: they are the most of it. What numba and its compiled loops take is there
@@ -37,14 +38,18 @@ from benchmarks.rounds.machine import load_average, this_machine
 from hansa_core.aggregation import compiled
 from hansa_core.aggregation.inputs import Contribution, Source
 from hansa_core.aggregation.jobs import Job, Sinks, aggregate
+from hansa_core.codecs.blocks import quantize
+from hansa_core.codecs.files import encode
+from hansa_core.codecs.plans import CodecPlan, ExactPlan, Int8Plan
 from hansa_core.plans import parse_plan
 from hansa_core.strategies import Strategy
-from hansa_core.tensors import Sink, write_tensors
+from hansa_core.tensors import Sink
 
 FEDERATION = UUID(int=1)
 PIECE = 1 << 20  # bytes of one write: an upload's
 TENSOR = 1_000_000  # parameters of one tensor, but for the last
 PLAIN_BYTES = 32 << 20
+INT8 = "fedavg, int8"
 MEASURED_SECONDS, QUICK_SECONDS = 2.0, 0.2  # a short rule is repeated for so long
 MOST_REPEATS = 5
 
@@ -70,11 +75,8 @@ class Files:
     store: FilesystemArtifacts
     digests: tuple[str, ...]
     parameters: int
-
-    @property
-    def input_bytes(self) -> int:
-        """Bytes of the updates' values."""
-        return 4 * self.parameters * (len(self.digests) - 1)
+    codec: CodecPlan
+    input_bytes: int  # of the updates, as they are stored
 
 
 def main() -> int:
@@ -82,7 +84,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measure the aggregation rules.")
     parser.add_argument("--sites", type=int, nargs="+", default=[10, 50])
     parser.add_argument("--parameters", type=float, nargs="+", default=[10e6, 25e6])
-    parser.add_argument("--rules", nargs="+", help="by the names of strategies; all without it")
+    parser.add_argument(
+        "--rules", nargs="+", help=f"names of strategies, or {INT8!r}; all without it"
+    )
     parser.add_argument("--quick", action="store_true", help="10 and 50 sites x 1M parameters")
     parser.add_argument("--directory", type=Path, help="where the temporary folder goes")
     given = parser.parse_args()
@@ -101,10 +105,14 @@ def main() -> int:
                 left_out.append(f"{sites} sites x {count} parameters: {lacking}")
                 print(f"left out: {left_out[-1]}")
                 continue
-            with written(sites, count, given.directory) as files:
-                for result in measure(files, given.rules, seconds):
-                    _print(result, limit)
-                    results.append(result)
+            for codec in (ExactPlan(), Int8Plan(name="int8")):
+                names = [it for it in _names(sites, codec) if it in (given.rules or [it])]
+                if not names:
+                    continue
+                with written(sites, count, given.directory, codec) as files:
+                    for result in measure(files, names, seconds):
+                        _print(result, limit)
+                        results.append(result)
     summary = {
         "results": [_rounded(asdict(result)) for result in results],
         "limit_gigabytes_per_second": round(limit, 3),
@@ -138,31 +146,39 @@ def strategies(sites: int) -> dict[str, Strategy]:
     return {section["name"]: _strategy(section, sites) for section in sections}
 
 
+def _names(sites: int, codec: CodecPlan) -> list[str]:
+    """Return what is measured of updates in a codec."""
+    return list(strategies(sites)) if isinstance(codec, ExactPlan) else [INT8]
+
+
 def _strategy(section: dict[str, Any], sites: int) -> Strategy:
     cohort = {"min_sites": sites, "pinned": ["root"]}
     plan = {"name": "measured", "model": "m", "rounds": 1, "cohort": cohort, "strategy": section}
     return parse_plan(plan).strategy
 
 
-def measure(files: Files, names: Sequence[str] | None, repeat_seconds: float) -> Iterator[Result]:
+def measure(files: Files, names: Sequence[str], repeat_seconds: float) -> Iterator[Result]:
     """Yield the result of each rule."""
     sites = len(files.digests) - 1
     rows = np.random.default_rng(1).standard_normal((sites, PLAIN_BYTES // 4 // sites), np.float32)
-    for name, strategy in strategies(sites).items():
-        if names is not None and name not in names:
-            continue
+    for name in names:
+        strategy = strategies(sites)["fedavg" if name == INT8 else name]
         with opened(files) as job:
             run = partial(aggregate, strategy, job, Sinks(len))
             extra = _extra_memory(run)
             seconds = _best(run, repeat_seconds)
-        plain = _best(partial(_plain, strategy, rows), repeat_seconds)
+        if name == INT8:
+            plain_bytes, work = _plain_int8(rows)
+        else:
+            plain_bytes, work = rows.nbytes, partial(_plain, strategy, rows)
+        plain = _best(work, repeat_seconds)
         yield Result(
             rule=name,
             sites=sites,
             parameters=files.parameters,
             gigabytes_per_second=files.input_bytes / 1e9 / seconds,
             extra_mb=extra,
-            plain_gigabytes_per_second=rows.nbytes / 1e9 / plain,
+            plain_gigabytes_per_second=plain_bytes / 1e9 / plain,
         )
 
 
@@ -193,6 +209,21 @@ def _plain(strategy: Strategy, rows: Rows) -> NDArray[Any]:
                 made += row * np.float32(_clip(row, settings.get("bound", np.inf)))
             made /= np.float32(len(rows))
     return made
+
+
+def _plain_int8(rows: Rows) -> tuple[int, Callable[[], NDArray[Any]]]:
+    """Return the mean of encoded rows as a call, and the bytes that it reads."""
+    blocks = [row[: len(row) - len(row) % 256].reshape(-1, 256) for row in rows]
+    encoded = [quantize(it, 127, None) for it in blocks]
+
+    def work() -> NDArray[Any]:
+        made = np.zeros_like(blocks[0])
+        for scales, codes in encoded:
+            made += codes * scales[:, np.newaxis]
+        made /= np.float32(len(encoded))
+        return made
+
+    return sum(scales.nbytes + codes.nbytes for scales, codes in encoded), work
 
 
 def _plain_distances(rows: Rows) -> NDArray[Any]:
@@ -239,12 +270,13 @@ def in_place_add(megabytes: int = 200) -> float:
 
 
 @contextmanager
-def written(sites: int, parameters: int, where: Path | None) -> Generator[Files]:
+def written(sites: int, parameters: int, where: Path | None, codec: CodecPlan) -> Generator[Files]:
     """Store a base and updates; they are gone afterwards. Digests are invented: hashing is slow."""
     sizes = [min(TENSOR, parameters - at) for at in range(0, parameters, TENSOR)]
     with tempfile.TemporaryDirectory(prefix="aggregation-", dir=where) as folder:
         store = open_filesystem(Path(folder))
         digests = tuple(f"{index:064x}" for index in range(sites + 1))
+        stored = 0
         for index, digest in enumerate(digests):
             rng = np.random.default_rng(index)
             tensors = {
@@ -252,9 +284,10 @@ def written(sites: int, parameters: int, where: Path | None) -> Generator[Files]
                 for n, size in enumerate(sizes)
             }
             with store.begin(FEDERATION) as writer:
-                write_tensors(tensors, _in_pieces(writer.write))
+                encode(codec if index else ExactPlan(), tensors, _in_pieces(writer.write))
                 writer.commit(digest)
-        yield Files(store, digests, parameters)
+                stored += writer.size if index else 0
+        yield Files(store, digests, parameters, codec, stored)
 
 
 def _in_pieces(sink: Sink) -> Sink:
@@ -279,7 +312,7 @@ def opened(files: Files) -> Generator[Job]:
             Contribution(digest, 1 + index, read, root=index == 0)
             for index, (digest, read) in enumerate(zip(files.digests[1:], updates, strict=True))
         ]
-        yield Job(Source(files.digests[0], base), contributions)
+        yield Job(Source(files.digests[0], base), contributions, codec=files.codec)
 
 
 def _warmed() -> dict[str, float | bool]:

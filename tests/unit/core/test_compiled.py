@@ -21,14 +21,15 @@ from hansa_core.aggregation.distances import (
     products_with,
     squared_distances,
 )
-from hansa_core.aggregation.inputs import Inputs
-from hansa_core.aggregation.outputs import Combine
+from hansa_core.aggregation.inputs import Inputs, SectionFile
+from hansa_core.aggregation.outputs import Combine, CombineOnto
 from hansa_core.aggregation.ranks import MiddleMean
 from hansa_core.aggregation.sums import WeightedSum
 from hansa_core.aggregation.trust import trusted
 from hansa_core.dtypes import BFLOAT16, DType, f32_to_bf16, widen
+from hansa_core.tensors import bytes_reader, read_header
 from tests.combines import ViewedBytes, delta_of, opened, same_bits
-from tests.tensors import Tensors
+from tests.tensors import Tensors, encode
 
 pytest.importorskip("numba")
 
@@ -155,6 +156,55 @@ def test_a_base_is_added_to_the_same_bits_by_both(
     (fast, fast_out), (slow, slow_out) = both(monkeypatch, work)
     assert fast is slow is True
     assert np.array_equal(fast_out, slow_out)
+
+
+def onto(inputs: Inputs, base: Tensors, tile: int) -> tuple[Tensors, list[bool]]:
+    """Return base + weighted sum of every section that is added in one go; what was finite."""
+    file = encode(base)
+    base_file = SectionFile(read_header(bytes_reader(file)), inputs.sections, ViewedBytes(file))
+    combine, found, finite = weighted(inputs), dict[str, NDArray[Any]](), list[bool]()
+    assert isinstance(combine, CombineOnto)
+    for section in inputs.sections:
+        size = section.dtype.itemsize
+        out = np.zeros(section.count * size, np.uint8)
+        for start in range(0, section.count, tile):
+            part = out[start * size : (start + tile) * size]
+            answer = combine.onto(base_file, section, start, part)
+            if answer is None:
+                assert section.dtype not in {DType.F64, DType.F32, DType.BF16}
+            else:
+                found[section.dtype.value] = out
+                finite.append(answer)
+    return found, finite
+
+
+@SWITCHED
+@pytest.mark.parametrize("tile", [700, 10_000])
+@pytest.mark.parametrize("sites", [1, 2, 5, 10])
+def test_a_sum_and_the_base_in_one_go_are_the_bits_of_one_after_the_other(
+    sites: int, tile: int, reader: Any
+) -> None:
+    deltas = [a_model(k) for k in range(sites)]
+    inputs, _ = opened(deltas, reader) if reader else opened(deltas)
+    base = a_model(99)
+    found, finite = onto(inputs, base, tile)
+    assert set(found) == {"F64", "F32", "BF16"}
+    assert all(finite)
+    for section, delta_t in zip(inputs.sections, delta_of(weighted(inputs), inputs), strict=True):
+        if section.dtype.value in found:
+            raw = base[section.tensors[0].name].view(np.uint8)
+            out = np.zeros_like(raw)
+            assert add_base(raw, section.dtype, delta_t, np.empty_like(delta_t), out)
+            assert np.array_equal(found[section.dtype.value], out)
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_a_sum_onto_the_base_that_is_not_finite_is_told(value: float) -> None:
+    delta = a_model(0)
+    delta["w"][2000] = value
+    inputs, _ = opened([delta, a_model(1)])
+    _, finite = onto(inputs, a_model(2), 10_000)
+    assert sorted(finite) == [False, True, True]
 
 
 def test_trust_gives_the_same_bits_by_both(monkeypatch: pytest.MonkeyPatch) -> None:

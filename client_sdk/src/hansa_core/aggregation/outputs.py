@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,21 @@ class Combine(Protocol):
 
     def __call__(self, section: Section, start: int, out_t: NDArray[np.float64]) -> None:
         """Write the combined delta of the section's elements from `start` on to `out_t`."""
+
+
+@runtime_checkable
+class CombineOnto(Protocol):
+    """A Combine that may add the base as well, which spares a round of all deltas in float64."""
+
+    def onto(
+        self, base: DeltaFile, section: Section, start: int, out: NDArray[np.uint8]
+    ) -> bool | None:
+        """Write base + combined delta to `out`, the bytes of whole elements from `start` on.
+
+        Returns whether all is finite; None: nothing is written, combine and add. `base` is always
+        the same file.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +110,9 @@ class TileWriter:
         combining, the sinks and reading raise.
         """
         section = span.section
+        fused = None
+        if self._stepping is None and isinstance(span.combine, CombineOnto):
+            fused = span.combine
         with np.errstate(all="ignore"):  # what overflows is found in the result, and named
             for start in range(span.start, span.stop, self._elements):
                 count = min(self._elements, span.stop - start)
@@ -104,12 +122,18 @@ class TileWriter:
                     self._base_file.fill(section, start, base)
                     self._sink(base.data)
                     continue
+                out = self._out[:size]
+                finite = fused.onto(self._base_file, section, start, out) if fused else None
+                if finite is False:
+                    _refuse("the new checkpoint", section, start, out, section.dtype)
+                if finite:
+                    self._sink(out.data)
+                    continue
                 delta_t = self._delta[:count]
                 span.combine(section, start, delta_t)
                 if self._stepping is not None and section.dtype.is_float:
                     self._step(self._stepping, section, start, delta_t)
                 self._base_file.fill(section, start, base)
-                out = self._out[:size]
                 _finish(section, start, base, delta_t, self._scratch[:count], out)
                 self._sink(out.data)
 

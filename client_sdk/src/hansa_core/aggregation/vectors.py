@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hansa_core.aggregation.inputs import Inputs, Section
+from hansa_core.aggregation.inputs import DeltaFile, Inputs, Section
 from hansa_core.aggregation.ranks import MiddleMean
 from hansa_core.aggregation.sums import WeightedSum
 
@@ -33,3 +33,9 @@ class VectorSum:
     def __call__(self, section: Section, start: int, out_t: NDArray[np.float64]) -> None:
         combine = self._floats if section.dtype.is_float else self._others
         combine(section, start, out_t)
+
+    def onto(
+        self, base: DeltaFile, section: Section, start: int, out: NDArray[np.uint8]
+    ) -> bool | None:
+        """Write the base plus the sum of floats in one go; see outputs.CombineOnto."""
+        return self._floats.onto(base, section, start, out) if section.dtype.is_float else None

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from hansa_core.aggregation.compiled import bits
 from hansa_core.aggregation.compiled.jit import compiled, inlined
-from hansa_core.aggregation.compiled.kinds import BF16, F32, INT4, INT8
+from hansa_core.aggregation.compiled.kinds import BF16, F32, F64, INT4, INT8
 from hansa_core.aggregation.compiled.records import int4, int8
-from hansa_core.aggregation.compiled.rows import add_four_scaled, add_scaled, itemsize, widen
+from hansa_core.aggregation.compiled.rows import add_scaled, halves, itemsize, widen
 
 BLOCK = 1024  # elements of a sum of squares
-PIECE = 512  # elements of a weighted sum: it stays in the L1 cache
-_AT_ONCE = 4  # rows of F32 that it adds
+PIECE = 1024  # elements of a weighted sum: it stays in the L1 cache
+_AT_ONCE = 4  # rows that it adds: so many are decoded in the L1 cache
 LEAVES = BLOCK // bits.LEAF
 SIX = 6  # rows: two and four others
 _I64s, _U64s = NDArray[np.int64], NDArray[np.uint64]
@@ -45,88 +45,145 @@ def weighted_sum(
 ) -> None:
     """Write sum_k factor_k * row_k / divisor; the first term is not added to a zero.
 
-    A row begins `firsts_k` elements after its address. What lies there as records (INT8, INT4; of
-    `blocks_k` elements each) is decoded to F32 first, a piece at a time, in the L1 cache.
+    A row begins `firsts_k` elements after its address, and lies there as its kind says: in records
+    of `blocks_k` elements each if it is INT8 or INT4.
     """
-    count = addresses_k.shape[0]
-    decoded_rb = np.empty((_AT_ONCE, PIECE), np.float32)
-    places_r = np.empty(_AT_ONCE, np.uint64)
+    spaces = np.empty((_AT_ONCE, PIECE), np.float32), np.empty(_AT_ONCE, np.uint64)
+    out = np.uint64(out_t.ctypes.data)
     for start in range(0, out_t.shape[0], PIECE):
-        out_b = out_t[start : start + PIECE]
-        size, decoded = out_b.shape[0], np.uint64(decoded_rb.ctypes.data)
-        k = 0
-        while k < count:
-            rows = _AT_ONCE if 0 < k <= count - _AT_ONCE and _are_f32(kinds_k, k) else 1
-            for r in range(rows):
-                kind, block, first = kinds_k[k + r], blocks_k[k + r], firsts_k[k + r] + start
-                space = decoded + np.uint64(r * PIECE * 4)
-                places_r[r] = _elements(kind, block, addresses_k[k + r], first, space, size)
-            if k == 0:
-                widen(_decoded(kinds_k[k]), places_r[0], out_b)
-                for i in range(size):
-                    out_b[i] *= factors_k[0]
-            elif rows == _AT_ONCE:
-                add_four_scaled(places_r, factors_k[k : k + rows], out_b)
-            else:
-                add_scaled(_decoded(kinds_k[k]), places_r[0], factors_k[k], out_b)
-            k += rows
+        out_b = _floats(out + np.uint64(8 * start), min(PIECE, out_t.shape[0] - start))
+        _add_up(kinds_k, blocks_k, addresses_k, firsts_k, factors_k, start, spaces, out_b)
         if divisor != 1:
-            for i in range(size):
+            for i in range(out_b.shape[0]):
                 out_b[i] /= divisor
 
 
+@compiled
+def weighted_sum_onto(
+    kinds_k: _I64s,
+    blocks_k: _I64s,
+    addresses_k: _U64s,
+    firsts_k: _I64s,
+    factors_k: _F64s,
+    divisor: float,
+    out: int,
+    size: int,
+) -> bool:
+    """Write what `weighted_sum` and then `add_base` do; whether all is finite.
+
+    The last row is the base's: it has no factor. What lies between the two stays in the L1 cache.
+    """
+    spaces = np.empty((_AT_ONCE, PIECE), np.float32), np.empty(_AT_ONCE, np.uint64)
+    sum_b = np.empty(PIECE)
+    kind, each, finite = kinds_k[-1], itemsize(kinds_k[-1]), True
+    base = addresses_k[-1] + np.uint64(firsts_k[-1] * each)
+    for start in range(0, size, PIECE):
+        out_b = _floats(np.uint64(sum_b.ctypes.data), min(PIECE, size - start))
+        _add_up(kinds_k, blocks_k, addresses_k, firsts_k, factors_k, start, spaces, out_b)
+        shift = np.uint64(start * each)
+        finite &= _add_base(kind, base + shift, out_b, divisor, np.uint64(out) + shift)
+    return finite
+
+
 @inlined
-def _elements(
+def _floats(address: np.uint64, count: int) -> _F64s:
+    """Return float64 at an address.
+
+    Slices of arrays would do, but counting who refers to an array is an atomic operation, at which
+    the processor waits for all that it has asked of the memory before.
+    """
+    return bits.carray(bits.f64_at(address), (count,))
+
+
+@inlined
+def _add_up(
+    kinds_k: _I64s,
+    blocks_k: _I64s,
+    addresses_k: _U64s,
+    firsts_k: _I64s,
+    factors_k: _F64s,
+    start: int,
+    spaces: tuple[NDArray[np.float32], _U64s],
+    out_b: _F64s,
+) -> None:
+    """Write the sum of a piece, of as many rows as there are factors.
+
+    All but F64 is decoded to F32 first, a few rows at a time, in the L1 cache. `spaces` are for
+    that: the callers own them, for compiled code frees an array after the last use of its name.
+    """
+    count, size = factors_k.shape[0], out_b.shape[0]
+    whole = size - size % bits.SIDE_BY_SIDE
+    sums, factors = np.uint64(out_b.ctypes.data), np.uint64(factors_k.ctypes.data)
+    decoded, places = np.uint64(spaces[0].ctypes.data), np.uint64(spaces[1].ctypes.data)
+    places_r = bits.carray(bits.u64_at(places), (_AT_ONCE,))
+    out_b[:] = -0.0  # which changes no number that is added to it, a zero's sign included
+    k = 0
+    while k < count:
+        rows = 0
+        while rows < min(_AT_ONCE, count - k) and kinds_k[k + rows] != F64:
+            at, space = k + rows, decoded + np.uint64(4 * PIECE * rows)
+            first = firsts_k[at] + start
+            places_r[rows] = _as_f32(kinds_k[at], blocks_k[at], addresses_k[at], first, space, size)
+            rows += 1
+        for i in range(0, whole if rows else 0, bits.SIDE_BY_SIDE):
+            bits.add_rows(
+                places, factors + np.uint64(8 * k), rows, np.uint64(4 * i), sums + np.uint64(8 * i)
+            )
+        for r in range(rows if whole < size else 0):
+            rest_b = _floats(sums + np.uint64(8 * whole), size - whole)
+            add_scaled(F32, places_r[r] + np.uint64(4 * whole), factors_k[k + r], rest_b)
+        if rows == 0:
+            row = addresses_k[k] + np.uint64(8 * (firsts_k[k] + start))
+            add_scaled(F64, row, factors_k[k], out_b)
+        k += max(1, rows)
+
+
+@inlined
+def _as_f32(
     kind: int, block: int, address: np.uint64, first: int, space: np.uint64, size: int
 ) -> np.uint64:
     """Return where the elements lie, in `space` if they had to be decoded."""
+    if kind == F32:
+        return address + np.uint64(4 * first)
     if kind == INT8:
         int8(address, block, first, space, size)
-        return space
-    if kind == INT4:
+    elif kind == INT4:
         int4(address, block, first, space, size)
-        return space
-    return address + np.uint64(first * itemsize(kind))
-
-
-@inlined
-def _decoded(kind: int) -> int:
-    """Return what a row is of when its records are decoded."""
-    return F32 if kind in (INT8, INT4) else kind
-
-
-@inlined
-def _are_f32(kinds_k: _I64s, first: int) -> bool:
-    same = True
-    for k in range(first, first + _AT_ONCE):
-        same &= _decoded(kinds_k[k]) == F32
-    return same
+    else:
+        halves(kind, address + np.uint64(2 * first), space, size)
+    return space
 
 
 @compiled
 def add_base(kind: int, base: int, delta_t: _F64s, out: int) -> bool:
     """Write base + delta, F32, F64 or BF16, rounded once, to an address; whether all is finite."""
+    return _add_base(kind, np.uint64(base), delta_t, 1.0, np.uint64(out))
+
+
+@inlined
+def _add_base(kind: int, base: np.uint64, delta_t: _F64s, divisor: float, out: np.uint64) -> bool:
+    """Write base + delta / divisor: dividing takes longest, and so goes on beside the rest."""
     count = delta_t.shape[0]
     lost = 0
     if kind == F32:
         base32 = bits.carray(bits.f32_at(base), (count,))
         out32 = bits.carray(bits.f32_at(out), (count,))
         for i in range(count):
-            made = np.float32(delta_t[i] + np.float64(base32[i]))
+            made = np.float32(delta_t[i] / divisor + np.float64(base32[i]))
             out32[i] = made
             lost += 0 if abs(made) < np.float32(np.inf) else 1
     elif kind == BF16:
         base16 = bits.carray(bits.u16_at(base), (count,))
         out16 = bits.carray(bits.u16_at(out), (count,))
         for i in range(count):
-            out16[i] = bits.to_bf16(delta_t[i] + bits.bf16_value(base16[i]))
+            out16[i] = bits.to_bf16(delta_t[i] / divisor + bits.bf16_value(base16[i]))
         for i in range(count):
             lost += 0 if abs(bits.bf16_value(out16[i])) < np.inf else 1
     else:
         base64 = bits.carray(bits.f64_at(base), (count,))
         out64 = bits.carray(bits.f64_at(out), (count,))
         for i in range(count):
-            total = delta_t[i] + base64[i]
+            total = delta_t[i] / divisor + base64[i]
             out64[i] = total
             lost += 0 if abs(total) < np.inf else 1
     return lost == 0

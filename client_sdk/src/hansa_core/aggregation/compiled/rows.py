@@ -40,40 +40,29 @@ def widen(kind: int, address: int, out_b: NDArray[np.float64]) -> None:
 
 @inlined
 def add_scaled(kind: int, address: int, factor: float, out_b: NDArray[np.float64]) -> None:
-    """Add factor * element to `out_b`."""
+    """Add factor * element, F32 or F64, to `out_b`."""
     count = out_b.shape[0]
     if kind == F32:
         f32 = bits.carray(bits.f32_at(address), (count,))
         for i in range(count):
             out_b[i] += factor * np.float64(f32[i])
-    elif kind == F64:
+    else:
         f64 = bits.carray(bits.f64_at(address), (count,))
         for i in range(count):
             out_b[i] += factor * f64[i]
-    elif kind == BF16:
-        bf16 = bits.carray(bits.u16_at(address), (count,))
-        for i in range(count):
-            out_b[i] += factor * bits.bf16_value(bf16[i])
-    else:
-        f16 = bits.carray(bits.u16_at(address), (count,))
-        for i in range(count):
-            out_b[i] += factor * bits.f16_value(f16[i])
 
 
 @inlined
-def add_four_scaled(
-    addresses_r: NDArray[np.uint64], factors_r: NDArray[np.float64], out_b: NDArray[np.float64]
-) -> None:
-    """Add four rows of F32, one after the other: a quarter faster than one at a time."""
-    count = out_b.shape[0]
-    a = bits.carray(bits.f32_at(addresses_r[0]), (count,))
-    b = bits.carray(bits.f32_at(addresses_r[1]), (count,))
-    c = bits.carray(bits.f32_at(addresses_r[2]), (count,))
-    d = bits.carray(bits.f32_at(addresses_r[3]), (count,))
-    of_a, of_b, of_c, of_d = factors_r[0], factors_r[1], factors_r[2], factors_r[3]
-    for i in range(count):
-        two = (out_b[i] + of_a * np.float64(a[i])) + of_b * np.float64(b[i])
-        out_b[i] = (two + of_c * np.float64(c[i])) + of_d * np.float64(d[i])
+def halves(kind: int, address: np.uint64, out: np.uint64, count: int) -> None:
+    """Write elements, BF16 or F16, as float32 to an address."""
+    out_b = bits.carray(bits.f32_at(out), (count,))
+    half = bits.carray(bits.u16_at(address), (count,))
+    if kind == BF16:
+        for i in range(count):
+            out_b[i] = np.float32(bits.bf16_value(half[i]))
+    else:
+        for i in range(count):
+            out_b[i] = np.float32(bits.f16_value(half[i]))
 
 
 @inlined

@@ -24,6 +24,7 @@ def _run_all() -> None:
     few, out, whole = np.zeros(2), np.zeros(0), np.zeros(0, np.int64)
     at = int(addresses[0])
     loops.weighted_sum(kinds, firsts, addresses, firsts, few, 2.0, out)
+    loops.weighted_sum_onto(kinds, firsts, addresses, firsts, few, 2.0, at, 0)
     loops.add_base(F64, at, out, at)
     loops.squares_apart(kinds, addresses, few, False, 0, rows, rows[0], few)
     loops.products_with(0, kinds, addresses, 0, rows, few, few)
