@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from benchmarks.rounds.compared import compare_rounds
 from benchmarks.rounds.machine import load_average, this_machine
 from hansa_core.layouts import Layout
+from hansa_core.secagg.dealing import deal
 from hansa_core.secagg.encoding import encode
 from hansa_core.secagg.hub import Seeds, assemble_roster
 from hansa_core.secagg.keys import commitment
@@ -40,7 +41,7 @@ from hansa_core.secagg.parameters import least_survivors, parameters_of
 from hansa_core.secagg.plans import Terms
 from hansa_core.secagg.ranges import first_ranges
 from hansa_core.secagg.rosters import Group, graph_of, open_group, vector_layout
-from hansa_core.secagg.shamir import agreed_secrets, deal
+from hansa_core.secagg.shamir import agreed_secrets
 from hansa_core.secagg.site import OwnKeys, confirm, make_keys, mask
 from hansa_core.secagg.sums import MaskedFile, SumJob, sum_words
 from hansa_core.secagg.terms import QuantiserPlan, SummedMetrics, Weighing

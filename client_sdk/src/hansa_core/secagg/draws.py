@@ -10,32 +10,32 @@ uses of one seed apart; it ends in a line feed and a seed has 32 bytes, so no tw
 """
 
 import hashlib
+import struct
+from collections.abc import Iterator
+from itertools import count as counting
 
 from hansa_core.secagg.errors import SecaggError
 
 SEED_SIZE = 32  # bytes
 
-_DRAW_SIZE = 8  # bytes: four draws a block
+_DRAWS = struct.Struct(">4Q")  # of a block
 _RANGE = 2**64
 
 
 class Draws:
     """A stream of uniform integers."""
 
-    __slots__ = ("_block", "_counter", "_start")
+    __slots__ = ("_values",)
 
     def __init__(self, label: bytes, seed: bytes) -> None:
         """Start the stream of `label` and `seed`. Raises SecaggError: no 32 bytes of seed."""
-        if len(seed) != SEED_SIZE:
-            raise SecaggError(f"the public seed has {len(seed)} bytes, wanted {SEED_SIZE}")
-        self._start = hashlib.sha256(label + seed)
-        self._counter = 0
-        self._block = b""
+        check_seed(seed)
+        self._values = _values(label + seed)
 
     def below(self, bound: int) -> int:
         """Return a uniform integer of [0, bound), for a bound from 1 to 2^64."""
         limit = _RANGE - _RANGE % bound
-        while (value := self._next()) >= limit:
+        while (value := next(self._values)) >= limit:
             pass
         return value % bound
 
@@ -50,12 +50,16 @@ class Draws:
             order[place], order[other] = order[other], order[place]
         return order[:size]
 
-    def _next(self) -> int:
-        if not self._block:
-            block = self._start.copy()
-            block.update(self._counter.to_bytes(8, "big"))
-            self._counter += 1
-            self._block = block.digest()
-        value = int.from_bytes(self._block[:_DRAW_SIZE], "big")
-        self._block = self._block[_DRAW_SIZE:]
-        return value
+
+def check_seed(seed: bytes) -> None:
+    """Raise SecaggError unless a public seed has 32 bytes."""
+    if len(seed) != SEED_SIZE:
+        raise SecaggError(f"the public seed has {len(seed)} bytes, wanted {SEED_SIZE}")
+
+
+def _values(start: bytes) -> Iterator[int]:
+    hasher = hashlib.sha256(start)
+    for counter in counting():
+        block = hasher.copy()
+        block.update(counter.to_bytes(8, "big"))
+        yield from _DRAWS.unpack(block.digest())

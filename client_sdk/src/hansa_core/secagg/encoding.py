@@ -14,7 +14,6 @@ Invariants
 """
 
 import math
-from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -47,9 +46,18 @@ SEED_SIZE = 32  # bytes
 _CHUNK = 65_536  # integers that are written together
 _UNIFORM_BITS = 32  # of u
 _LEAF = 128  # elements: numpy has one way to sum so many, and several to sum more
+_SURELY_WITHIN = 0.999  # squares of shares of a range: rounding is far less than what is left
 _MASK = 2**64 - 1
 
 Tensors = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Squares:
+    """The squares of one piece of one tile."""
+
+    total: float
+    bound: float  # none of them is above it
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,27 +169,27 @@ def _check_numbers(
 
 def _squares(
     layout: VectorLayout, tensors: Tensors, parts: Mapping[str, Tensors]
-) -> "array[float]":
-    """Return the sum of squares of every piece of every tile. Raises SecaggError for bad floats."""
-    squares = array("d")
+) -> list[_Squares]:
+    """Return the squares of every piece of every tile. Raises SecaggError for bad floats."""
+    squares: list[_Squares] = []
     flats = _Flats(tensors, parts)
     wide_t = np.empty(min(TILE_BLOCKS * layout.packing.block_elements, layout.elements))
-    for tile in layout.packing.tiles(0, layout.integers_at, layout.elements):
-        for piece in layout.float_pieces(tile.begin, tile.end):
-            wide_e = wide_t[: piece.count]
-            with np.errstate(all="ignore"):  # found in the sum, and named
+    with np.errstate(all="ignore"):  # found in the sum, and named
+        for tile in layout.packing.tiles(0, layout.integers_at, layout.elements):
+            for piece in layout.float_pieces(tile.begin, tile.end):
+                wide_e = wide_t[: piece.count]
                 np.copyto(wide_e, flats.values(piece))
-                np.multiply(wide_e, wide_e, out=wide_e)
-                squares.append(_sum(wide_e))
-            if not math.isfinite(squares[-1]):
-                _tell_bad(piece, flats.values(piece))
+                leaves = _leaves(np.square(wide_e, out=wide_e))
+                squares.append(_Squares(_sum(leaves), max(leaves)))
+                if not math.isfinite(squares[-1].total):
+                    _tell_bad(piece, flats.values(piece))
     return squares
 
 
 def _scales(
     layout: VectorLayout,
     terms: QuantiserPlan,
-    squares: Iterable[float],
+    squares: Iterable[_Squares],
     weight: int,
     weighing: Weighing,
     scalars: Mapping[str, float],
@@ -200,8 +208,8 @@ def _scales(
     of_parts: dict[str | None, float] = dict.fromkeys((None, *layout.parts), 0.0)
     tiles = layout.packing.tiles(0, layout.integers_at, layout.elements)
     pieces = (piece for tile in tiles for piece in layout.float_pieces(tile.begin, tile.end))
-    for piece, square in zip(pieces, squares, strict=True):
-        of_parts[piece.slot.part] += square
+    for piece, its_squares in zip(pieces, squares, strict=True):
+        of_parts[piece.slot.part] += its_squares.total
     floats: dict[str | None, float] = {}
     shortened = False
     for part, square in of_parts.items():
@@ -230,7 +238,7 @@ def _encode_floats(
     ranges: Sequence[float],
     tensors: Tensors,
     parts: Mapping[str, Tensors],
-    squares: Iterable[float],
+    squares: Iterable[_Squares],
     scales: _Scales,
     rounding_seed: bytes,
     words_w: Words,
@@ -244,27 +252,30 @@ def _encode_floats(
     squared = iter(squares)
     scaled_t, values_t = np.empty(most), np.empty(most, np.int64)
     squares_s, beyond_s = [0.0] * len(layout.floats), [0] * len(layout.floats)
-    for tile in packing.tiles(0, layout.integers_at, layout.elements):
-        scaled_e = scaled_t[: tile.end - tile.begin]
-        values_e = values_t[: tile.end - tile.begin]
-        at = 0
-        for piece in layout.float_pieces(tile.begin, tile.end):
-            index, piece_e = piece.slot.index, scaled_e[at : at + piece.count]
-            at += piece.count
-            square = next(squared) * factors[index] * factors[index]
-            with np.errstate(over="ignore", under="ignore"):  # what is beyond is clipped
+    with np.errstate(over="ignore", under="ignore"):  # what is beyond is clipped
+        for tile in packing.tiles(0, layout.integers_at, layout.elements):
+            scaled_e = scaled_t[: tile.end - tile.begin]
+            values_e = values_t[: tile.end - tile.begin]
+            at = 0
+            for piece in layout.float_pieces(tile.begin, tile.end):
+                piece_e = scaled_e[at : at + piece.count]
+                at += piece.count
                 np.copyto(piece_e, flats.values(piece))
-                np.multiply(piece_e, factors[index] * half, out=piece_e)
-            if max(float(np.max(piece_e)), -float(np.min(piece_e))) > half:
-                beyond_s[index] += int(np.count_nonzero(np.abs(piece_e) > half))
-                np.clip(piece_e, -half, half, out=piece_e)
-                square = _sum(np.square(piece_e / half))
-            squares_s[index] += square
-        np.add(scaled_e, half, out=scaled_e)
-        np.copyto(values_e, scaled_e, casting="unsafe")
-        np.add(values_e, uniforms.take(len(values_e)), out=values_e)
-        np.right_shift(values_e, _UNIFORM_BITS, out=values_e)
-        packing.pack(values_e, words_w[tile.first : tile.stop])
+                index = piece.slot.index
+                factor, its_squares = factors[index], next(squared)
+                np.multiply(piece_e, factor * half, out=piece_e)
+                square = its_squares.total * factor * factor
+                if its_squares.bound * factor * factor > _SURELY_WITHIN:
+                    beyond = _clip(piece_e, half)
+                    if beyond:
+                        beyond_s[index] += beyond
+                        square = _sum(_leaves(np.square(piece_e / half)))
+                squares_s[index] += square
+            np.add(scaled_e, half, out=scaled_e)
+            np.copyto(values_e, scaled_e, casting="unsafe")
+            np.add(values_e, uniforms.take(len(values_e)), out=values_e)
+            np.right_shift(values_e, _UNIFORM_BITS, out=values_e)
+            packing.pack(values_e, words_w[tile.first : tile.stop])
     for slot in layout.floats:
         square = min(squares_s[slot.index], float(slot.tensor.count))
         at = layout.statistics_at + 2 * slot.index
@@ -296,12 +307,26 @@ def _put_value(
     words_w[at + 1] = counted
 
 
-def _sum(values_e: NDArray[np.float64]) -> float:
-    """Return the sum: by leaves, then exactly rounded; NaN or infinite if that is what it is."""
+def _clip(values_e: NDArray[np.float64], most: float) -> int:
+    """Bring values to at most `most` either way; return how many were beyond."""
+    if max(float(values_e.max()), -float(values_e.min())) <= most:
+        return 0
+    beyond = int(np.count_nonzero(np.abs(values_e) > most))
+    np.clip(values_e, -most, most, out=values_e)
+    return beyond
+
+
+def _leaves(values_e: NDArray[np.float64]) -> list[float]:
+    """Return the sums of 128 values each, then those that are left."""
     whole = len(values_e) - len(values_e) % _LEAF
-    leaves = np.add.reduce(values_e[:whole].reshape(-1, _LEAF), axis=1).tolist()
+    leaves_e = np.add.reduce(values_e[:whole].reshape(-1, _LEAF), axis=1)
+    return [*leaves_e.tolist(), *values_e[whole:].tolist()]
+
+
+def _sum(leaves: Sequence[float]) -> float:
+    """Return the sum, exactly rounded; NaN or infinite if that is what it is."""
     try:
-        return math.fsum([*leaves, *values_e[whole:].tolist()])
+        return math.fsum(leaves)
     except (OverflowError, ValueError):  # beyond float64; infinities of either sign
         return math.nan
 

@@ -8,11 +8,12 @@ is drawn after all keys are fixed, nobody chooses his neighbours.
 
 from collections.abc import Collection, Mapping, Sequence
 
-from hansa_core.secagg.draws import Draws
+from hansa_core.secagg.draws import Draws, check_seed
 from hansa_core.secagg.errors import SecaggError
 from hansa_core.secagg.parameters import ALL_NEIGHBOURS, LEAST_MEMBERS, SPARSE_DEGREE
 
 _LABEL = b"hansa/secagg/1 graph\n"
+_HALF = SPARSE_DEGREE // 2  # of the neighbours are on either side
 
 
 def neighbours(
@@ -27,30 +28,32 @@ def neighbours(
         SecaggError: fewer than 3 participants, one twice, too few for the sparse graph, or a seed
             of other than 32 bytes.
     """
-    ascending = sorted(set(participants))
-    count = len(ascending)
-    if count != len(participants):
-        raise SecaggError(f"{len(participants)} participants, but only {count} different ones")
-    if complete is None:
-        complete = count <= ALL_NEIGHBOURS
-    least = LEAST_MEMBERS if complete else SPARSE_DEGREE + 1
-    if count < least:
-        kind = "complete" if complete else "sparse"
-        raise SecaggError(f"a {kind} graph of {count} participants, wanted at least {least}")
-    order = Draws(_LABEL, seed).sample(count, count)
+    ascending, complete = _checked(participants, complete)
     if complete:
+        check_seed(seed)
         return {
             one: (*ascending[:place], *ascending[place + 1 :])
             for place, one in enumerate(ascending)
         }
-    circle = [ascending[place] for place in order]
-    half = SPARSE_DEGREE // 2
-    around = circle[-half:] + circle + circle[:half]
-    found = {
-        one: tuple(sorted(around[place : place + half] + around[place + half + 1 :][:half]))
-        for place, one in enumerate(circle)
-    }
+    around = _around(ascending, seed)
+    found = {one: _beside(around, place) for place, one in enumerate(around[_HALF:-_HALF])}
     return {one: found[one] for one in ascending}
+
+
+def neighbours_of(one: int, participants: Sequence[int], seed: bytes) -> tuple[int, ...]:
+    """Return one participant's neighbours: what `neighbours` says of it, but not all others'.
+
+    Raises:
+        SecaggError: as there, and for one that does not take part.
+    """
+    ascending, complete = _checked(participants, None)
+    if one not in ascending:
+        raise SecaggError(f"{one} is none of the {len(ascending)} participants")
+    if complete:
+        check_seed(seed)
+        return tuple(other for other in ascending if other != one)
+    around = _around(ascending, seed)
+    return _beside(around, around.index(one, _HALF) - _HALF)
 
 
 def survey(graph: Mapping[int, Collection[int]], survivors: Collection[int]) -> tuple[int, bool]:
@@ -74,3 +77,32 @@ def survey(graph: Mapping[int, Collection[int]], survivors: Collection[int]) -> 
         frontier = set[int]().union(*(left[one] for one in frontier)) - reached
         reached |= frontier
     return min(map(len, left.values())), reached == alive
+
+
+def _checked(participants: Sequence[int], complete: bool | None) -> tuple[list[int], bool]:
+    """Return the participants in order, and whether all are neighbours."""
+    ascending = sorted(set(participants))
+    count = len(ascending)
+    if count != len(participants):
+        raise SecaggError(f"{len(participants)} participants, but only {count} different ones")
+    if complete is None:
+        complete = count <= ALL_NEIGHBOURS
+    least = LEAST_MEMBERS if complete else SPARSE_DEGREE + 1
+    if count < least:
+        kind = "complete" if complete else "sparse"
+        raise SecaggError(f"a {kind} graph of {count} participants, wanted at least {least}")
+    return ascending, complete
+
+
+def _around(ascending: Sequence[int], seed: bytes) -> list[int]:
+    """Return the circle, with its last 50 before it and its first 50 behind it."""
+    order = Draws(_LABEL, seed).sample(len(ascending), len(ascending))
+    circle = [ascending[place] for place in order]
+    return circle[-_HALF:] + circle + circle[:_HALF]
+
+
+def _beside(around: list[int], place: int) -> tuple[int, ...]:
+    """Return the nearest on either side of a place of the circle, ascending."""
+    return tuple(
+        sorted(around[place : place + _HALF] + around[place + _HALF + 1 : place + 2 * _HALF + 1])
+    )

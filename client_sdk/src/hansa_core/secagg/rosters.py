@@ -12,7 +12,7 @@ from hansa_core.dtypes import DType
 from hansa_core.layouts import Layout, TensorShape
 from hansa_core.problems import CoreError
 from hansa_core.secagg.errors import SecaggError
-from hansa_core.secagg.graph import neighbours
+from hansa_core.secagg.graph import neighbours, neighbours_of
 from hansa_core.secagg.messages import (
     Confirmation,
     Header,
@@ -186,6 +186,11 @@ def check_header(group: Group, header: Header) -> None:
 def graph_of(group: Group, header: Header) -> dict[int, tuple[int, ...]]:
     """Return each participant's neighbours, by position."""
     return neighbours(header.participants, group.seed)
+
+
+def near_of(group: Group, header: Header, position: int) -> tuple[int, ...]:
+    """Return one participant's neighbours, by position."""
+    return neighbours_of(position, header.participants, group.seed)
 
 
 def least_survivors_of(group: Group, header: Header) -> int:

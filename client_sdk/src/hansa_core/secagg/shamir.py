@@ -3,7 +3,8 @@
 A secret of 32 bytes, as a big-endian integer, is the constant term of a polynomial of degree
 threshold - 1 whose other coefficients are uniform; share x is its value at x = 1, 2, ..., as 33
 bytes big-endian. Any `threshold` shares give the secret back, fewer say nothing about it.
-Python's integers do all the arithmetic: none of it runs once per parameter.
+Dealing them is dealing.py's. Here Python's integers do all the arithmetic: none of it runs once per
+parameter.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,6 @@ from functools import lru_cache
 from itertools import zip_longest
 from math import prod
 from operator import mul
-from os import urandom
 
 from hansa_core.secagg.errors import ShareError
 from hansa_core.secagg.reed_solomon import Decoder
@@ -21,7 +21,6 @@ SECRET_SIZE = 32  # bytes
 SHARE_SIZE = 33  # bytes
 
 _SECRETS = 2**256
-_BITS = PRIME.bit_length()
 _PRODUCTS = 2 * SHARE_SIZE + 2  # bytes: the sum of 2^30 products of two values below p
 _PRIME_BYTES = PRIME.to_bytes(SHARE_SIZE, "big")  # in the order of numbers, as all shares are
 
@@ -56,43 +55,6 @@ class Interpolation:
     def constant(self, values: Sequence[int]) -> int:
         """Return the constant term of one value for each point, in their order."""
         return sum(map(mul, self.weights, values)) % PRIME
-
-
-def deal(
-    secrets: Sequence[bytes],
-    *,
-    threshold: int,
-    shares: int,
-    random_bytes: Callable[[int], bytes] = urandom,
-) -> list[list[bytes]]:
-    """Return, for each x = 1 .. `shares`, the shares of all 32-byte secrets in their order.
-
-    Each secret has a polynomial of its own. All of them are evaluated at once, side by side in one
-    integer, in lanes so wide that none reaches the next.
-
-    Raises:
-        ShareError: a secret of another length, or a threshold not within 1 to `shares`.
-    """
-    for secret in secrets:
-        if len(secret) != SECRET_SIZE:
-            raise ShareError(f"the secret has {len(secret)} bytes, wanted {SECRET_SIZE}")
-    if not 1 <= threshold <= shares:
-        raise ShareError(f"a threshold of {threshold} for {shares} shares")
-    # `threshold` terms, each below p * shares ** (threshold - 1)
-    bits = _BITS + threshold.bit_length() + (threshold - 1) * shares.bit_length()
-    lane = (bits + 7) // 8
-    descending = [
-        _side_by_side([_uniform(random_bytes).to_bytes(SHARE_SIZE, "big") for _ in secrets], lane)
-        for _ in range(threshold - 1)
-    ]
-    descending.append(_side_by_side(secrets, lane))
-    return [
-        [
-            value.to_bytes(SHARE_SIZE, "big")
-            for value in _apart(_evaluate(descending, x), lane, len(secrets))
-        ]
-        for x in range(1, shares + 1)
-    ]
 
 
 def combine(shares: Mapping[int, bytes], threshold: int) -> bytes:
@@ -220,14 +182,6 @@ def _secret_of(value: int) -> bytes:
     return value.to_bytes(SECRET_SIZE, "big")
 
 
-def _uniform(random_bytes: Callable[[int], bytes]) -> int:
-    """Return a uniform integer below p: draws of as many bits, thrown away where too large."""
-    while True:
-        value = int.from_bytes(random_bytes(SHARE_SIZE), "big") >> (8 * SHARE_SIZE - _BITS)
-        if value < PRIME:
-            return value
-
-
 def _side_by_side(values: Sequence[bytes], lane: int) -> int:
     """Return big-endian values of one size in lanes of so many bytes, the first one highest."""
     size = len(values[0]) if values else lane
@@ -241,14 +195,6 @@ def _apart(packed: int, lane: int, count: int) -> list[int]:
         int.from_bytes(data[start : start + lane], "big") % PRIME
         for start in range(0, len(data), lane)
     ]
-
-
-def _evaluate(descending: Sequence[int], x: int) -> int:
-    """Return the value at x, not reduced: x is small, so each lane grows by a few bits a step."""
-    total = 0
-    for coefficient in descending:
-        total = total * x + coefficient
-    return total
 
 
 def _check_threshold(shares: Mapping[int, object], threshold: int) -> None:

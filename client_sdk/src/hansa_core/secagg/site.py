@@ -13,6 +13,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
+from hansa_core.secagg.dealing import deal
 from hansa_core.secagg.errors import SecaggRefusedError
 from hansa_core.secagg.keys import (
     commitment,
@@ -29,11 +30,10 @@ from hansa_core.secagg.rosters import (
     Group,
     check_header,
     check_members,
-    graph_of,
+    near_of,
     nonce_commitment,
 )
 from hansa_core.secagg.seals import seal_row, write_seals
-from hansa_core.secagg.shamir import deal
 from hansa_core.signing import encode_base64
 
 Trust = Callable[[Member], str | None]
@@ -140,7 +140,7 @@ def mask(
     if position is None or position not in header.participants:
         raise SecaggRefusedError(f"round {header.round_number} leaves this site out")
     round_digest = bytes.fromhex(header.digest())
-    near = graph_of(group, header)[position]
+    near = near_of(group, header, position)
     others = {other: group.exchange_key(other) for other in {*near, *group.committee}}
     secrets = pair_secrets(own.exchange_private, others, group.digest_bytes, position)
     pairs = [mask_seed(secrets[other], round_digest) for other in near]

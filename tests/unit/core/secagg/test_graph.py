@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hansa_core.secagg.errors import SecaggError
-from hansa_core.secagg.graph import neighbours, survey
+from hansa_core.secagg.graph import neighbours, neighbours_of, survey
 
 SEED = hashlib.sha256(b"graph").digest()
 RING = {place: ((place - 1) % 6, (place + 1) % 6) for place in range(6)}
@@ -61,6 +61,23 @@ def test_graph_follows_from_seed_and_participants_not_from_their_order() -> None
     graph = neighbours(range(200), SEED)
     assert graph == neighbours(range(199, -1, -1), SEED)
     assert graph != neighbours(range(200), hashlib.sha256(SEED).digest())
+
+
+@pytest.mark.parametrize("count", [3, 128, 129, 333])
+def test_neighbours_of_one_are_those_of_the_graph(count: int) -> None:
+    positions = random.Random(count).sample(range(10_000), count)  # noqa: S311
+    graph = neighbours(positions, SEED)
+    assert {one: neighbours_of(one, positions, SEED) for one in positions} == graph
+
+
+def test_neighbours_of_a_stranger_or_with_a_wrong_seed_are_refused() -> None:
+    with pytest.raises(SecaggError, match="7 is none of the 5 participants"):
+        neighbours_of(7, range(5), SEED)
+    for count in (5, 200):
+        with pytest.raises(SecaggError, match="31 bytes, wanted 32"):
+            neighbours_of(0, range(count), SEED[:31])
+    with pytest.raises(SecaggError, match="4 participants, but only 3 different"):
+        neighbours_of(0, [0, 1, 2, 1], SEED)
 
 
 def test_kind_of_graph_can_be_asked_for() -> None:

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hansa_core.secagg.dealing import deal
 from hansa_core.secagg.graph import neighbours
 from hansa_core.secagg.keys import commitment, exchange_public, mask_seed, pair_secret, seal_key
 from hansa_core.secagg.masks import Suite, add_mask
 from hansa_core.secagg.parameters import committee_of, least_survivors, parameters_of
 from hansa_core.secagg.seals import SealsFile, seal, unseal, write_seals
-from hansa_core.secagg.shamir import combine, deal
+from hansa_core.secagg.shamir import combine
 
 VECTORS = json.loads(
     (Path(__file__).parents[3] / "vectors" / "secagg" / "primitives.json").read_text()

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hansa_core.secagg.dealing import deal
 from hansa_core.secagg.errors import ShareError
 from hansa_core.secagg.shamir import (
     PRIME,
@@ -17,7 +18,6 @@ from hansa_core.secagg.shamir import (
     Interpolation,
     agreed_secrets,
     combine,
-    deal,
     recover,
 )
 
@@ -127,6 +127,37 @@ def test_many_secrets_are_dealt_as_each_alone_would_be(threshold: int, shares: i
         assert [int.from_bytes(row[place], "big") for row in dealt] == [
             plain_value(coefficients, x) for x in range(1, shares + 1)
         ]
+
+
+def test_values_around_the_modulus_are_reduced() -> None:
+    largest, zero = b"\xff" * 32, bytes(32)
+    coefficients = [0, 1, 296, 297, 298, PRIME - 2, PRIME - 1, 2**256, 2**256 - 1]
+    cases = [(secret, it) for secret in (largest, zero, EDGES[2]) for it in coefficients]
+    coming = iter([(it << 7).to_bytes(SHARE_SIZE, "big") for _, it in cases])
+    secrets = [secret for secret, _ in cases]
+    dealt = deal(secrets, threshold=2, shares=5, random_bytes=lambda _: next(coming))
+    for x, row in enumerate(dealt, 1):
+        assert [int.from_bytes(share, "big") for share in row] == [
+            plain_value([int.from_bytes(secret, "big"), it], x) for secret, it in cases
+        ]
+
+
+def test_the_highest_of_points_is_evaluated_without_overflow() -> None:
+    largest = ((PRIME - 1) << 7).to_bytes(SHARE_SIZE, "big")
+    for shares in (127, 128, 1023, 1024, 10_000):  # where a point takes one bit more
+        dealt = deal([EDGES[1]], threshold=9, shares=shares, random_bytes=lambda _: largest)
+        coefficients = [2**256 - 1, *[PRIME - 1] * 8]
+        assert int.from_bytes(dealt[-1][0], "big") == plain_value(coefficients, shares)
+
+
+def test_system_randomness_gives_coefficients_that_are_all_different() -> None:
+    """Of polynomials of degree 1, the share at 1 is the coefficient: none comes twice."""
+    (row, *_) = deal([bytes(32)] * 2000, threshold=2, shares=2)
+    values = [int.from_bytes(share, "big") for share in row]
+    assert len(set(values)) == 2000
+    assert all(value < PRIME for value in values)
+    high = sum(value >> 255 for value in values)
+    assert 850 < high < 1150  # 6.7 standard deviations
 
 
 def test_secrets_that_are_dealt_together_have_polynomials_of_their_own() -> None:
