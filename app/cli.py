@@ -96,7 +96,7 @@ def serve(host: Host = "127.0.0.1", port: Port = 8400, reload: Reload = False) -
     _settings()
     _raise_file_limit()  # every waiting site holds a connection
     uvicorn.run(
-        "app.main:create_app",
+        "app.main:create_settled_app",
         factory=True,
         host=host,
         port=port,

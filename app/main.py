@@ -111,9 +111,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         # The default has six threads on two cores, and uploads that flush their blob hold them.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(BLOCKING_THREADS))
-        # What was imported lives as long as the process: no collection need go through it again.
-        gc.collect()
-        gc.freeze()
         console.tell_if_not_built(chosen)
         app.state.artifacts = await asyncio.to_thread(open_artifacts, chosen)
         desk = Desk(app.state.artifacts, transactions, checks_at_once=2 * (os.cpu_count() or 1))
@@ -154,6 +151,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(router)
     console.install(app, chosen)
     reference.install(app, chosen)
+    return app
+
+
+def create_settled_app() -> FastAPI:
+    """Return the application for a process of its own, by the environment's settings.
+
+    What is there by now lives as long as the process: no collection need go through it again.
+    """
+    app = create_app()
+    gc.collect()
+    gc.freeze()
     return app
 
 
