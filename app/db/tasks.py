@@ -79,17 +79,8 @@ _OLDEST_CLAIMABLE = (
 )
 _OF_SITE = (Task.id == bindparam("task_id"), Task.site_id == bindparam("site_id"))
 _CONTEXT_OF_SITE = _CONTEXT.where(*_OF_SITE)
-_BASE_OF_SITE = (
-    select(Checkpoint.federation_id, Checkpoint.digest, Artifact.size)
-    .select_from(Task)
-    .join(Round, Round.id == Task.round_id)
-    .join(Checkpoint, Checkpoint.id == Round.base_checkpoint_id)
-    .join(
-        Artifact,
-        (Artifact.federation_id == Checkpoint.federation_id)
-        & (Artifact.digest == Checkpoint.digest),
-    )
-    .where(*_OF_SITE)
+_BASE_OF_SITE = _CONTEXT_OF_SITE.with_only_columns(
+    *(Checkpoint.federation_id, Checkpoint.digest, Artifact.size), maintain_column_froms=True
 )
 _LOCKED_CONTEXT = _CONTEXT_OF_SITE.with_for_update(of=Task, key_share=True)
 _ROUND_OF_TASK = select(Task.round_id).where(*_OF_SITE)
